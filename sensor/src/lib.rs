@@ -1,0 +1,3 @@
+//! The program that slim puts into containers, and the wire format that it shares with the controller.
+
+pub mod wire;

@@ -1,0 +1,3 @@
+//! What an image is: its tree of entries and its configuration.
+
+pub mod tree;

@@ -1,0 +1,3 @@
+//! Watching an image's container while it is exercised, and the [`observation`] that comes of it.
+
+pub mod observation;
