@@ -328,8 +328,6 @@ pub enum Record {
         version: u16,
         /// What the second sense sees.
         fanotify: Fanotify,
-        /// Words on what this kernel lacks (synchronous wake-ups, killable waits).
-        notes: Vec<String>,
     },
     /// A program in a process that later records name by `id`.
     Process {
@@ -388,6 +386,8 @@ pub enum Record {
         /// The stub itself ended: it could not start the program.
         start_failed: bool,
     },
+    /// Something about this kernel or container that is no loss; in words.
+    Note(String),
     /// Evidence was lost; in words.
     Lost(String),
     /// The last record. What comes later than this was not asked for.

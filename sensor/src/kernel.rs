@@ -1,0 +1,202 @@
+//! The system calls that no crate offers safely: seccomp user notification, capability sets, shared memory, fork.
+//!
+//! This is the one module of the sensor with `unsafe`; what it exports is safe to call. Each function is one kernel
+//! call (or one and its obvious companion) with the kernel's own error; decisions are made elsewhere.
+#![allow(unsafe_code, reason = "raw system calls; each block says why it is sound")]
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+/// One instruction of a classic BPF program.
+pub(crate) use libc::sock_filter as Instruction;
+
+/// A system call that waits for an answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Notification {
+    /// Names this call while it waits.
+    pub(crate) id: u64,
+    /// The calling thread, in our pid namespace.
+    pub(crate) thread: i32,
+    /// Number of the call.
+    pub(crate) number: u32,
+    /// Its arguments.
+    pub(crate) arguments: [u64; 6],
+}
+
+/// What a waiting call gets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Answer {
+    /// The kernel executes it as if nothing had been.
+    Continue,
+    /// It returns this without being executed: a result, or a negated error number.
+    Return(i64),
+}
+
+/// Installs a filter for this process and gives its listener. The process needs CAP_SYS_ADMIN or no_new_privs.
+pub(crate) fn install_filter(program: &[Instruction]) -> nix::Result<OwnedFd> {
+    let length = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    let with_killable = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let mut result = Err(Errno::EINVAL);
+    // Kernels before 5.19 do not know the second flag.
+    for flags in [with_killable, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER] {
+        // SAFETY: `program` points to `len` instructions that outlive the call; the kernel copies them.
+        let fd = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+        result = Errno::result(fd);
+        if result != Err(Errno::EINVAL) {
+            break;
+        }
+    }
+    // SAFETY: the kernel just gave us this descriptor; nobody else knows it.
+    result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Asks for wake-ups on the same CPU: three times faster on a busy machine. Fails before Linux 6.6.
+pub(crate) fn set_synchronous_wake_up(listener: BorrowedFd<'_>) -> nix::Result<()> {
+    const SYNC_WAKE_UP: u64 = 1;
+    // SAFETY: this request takes its argument by value.
+    Errno::result(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) }).map(drop)
+}
+
+/// Whether the call still waits: what was read from its process is then really that process's.
+pub(crate) fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: the kernel reads one u64 from a pointer to one.
+    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
+}
+
+/// Answers a waiting call. ENOENT: its process was killed meanwhile, which is normal.
+pub(crate) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> nix::Result<()> {
+    let mut response = libc::seccomp_notif_resp { id, val: 0, error: 0, flags: 0 };
+    match answer {
+        Answer::Continue => response.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
+        Answer::Return(value) if value < 0 => response.error = value as i32,
+        Answer::Return(value) => response.val = value,
+    }
+    // SAFETY: the kernel reads one response from a pointer to one.
+    Errno::result(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response) }).map(drop)
+}
+
+/// Memory shared between the worker and its guard: for each session the call that is being served. The kernel writes a
+/// call right into it, so there is no moment in which a call was taken and the guard doesn't know it.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    slots: &'static [Slot],
+}
+
+#[repr(transparent)]
+#[derive(Debug)]
+struct Slot(UnsafeCell<libc::seccomp_notif>);
+
+// SAFETY: a slot is written by the one worker thread that serves its session, and read by the guard only after the
+// worker process is dead.
+unsafe impl Sync for Slot {}
+
+impl Slots {
+    /// Makes `count` slots; they live as long as the process and are shared with processes forked later.
+    pub(crate) fn new(count: usize) -> nix::Result<Slots> {
+        let length = count * size_of::<Slot>();
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a new anonymous mapping disturbs no memory that exists.
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+        if memory == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        // SAFETY: page aligned, `count` slots long, zeroed (a valid seccomp_notif), never unmapped.
+        Ok(Slots { slots: unsafe { std::slice::from_raw_parts(memory.cast::<Slot>(), count) } })
+    }
+
+
+    /// Waits for the next call of a session, and notes it in the session's slot.
+    pub(crate) fn receive(&self, slot: usize, listener: BorrowedFd<'_>) -> nix::Result<Notification> {
+        let memory = self.slots[slot].0.get();
+        // SAFETY: the slot is ours alone (see `Sync`); the kernel demands zeroed memory and fills in one notification.
+        let (result, call) = unsafe {
+            std::ptr::write_bytes(memory, 0, 1);
+            let result = Errno::result(libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, memory));
+            (result, std::ptr::read(memory))
+        };
+        result.map(|_| Notification {
+            id: call.id,
+            thread: call.pid as i32,
+            number: call.data.nr as u32,
+            arguments: call.data.args,
+        })
+    }
+
+    /// Forgets the call that was being served.
+    pub(crate) fn clear(&self, slot: usize) {
+        // SAFETY: as in `receive`.
+        unsafe { (*self.slots[slot].0.get()).id = 0 }
+    }
+
+    /// The call that was being served when the worker died.
+    pub(crate) fn pending(&self, slot: usize) -> Option<u64> {
+        // SAFETY: the worker is dead, nobody writes.
+        let id = unsafe { std::ptr::read_volatile(&raw const (*self.slots[slot].0.get()).id) };
+        (id != 0).then_some(id)
+    }
+}
+
+/// Forks. Only for a process with one thread, as both processes go on in arbitrary code.
+pub(crate) fn fork_single_threaded() -> nix::Result<nix::unistd::ForkResult> {
+    debug_assert_eq!(std::fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(1), 1);
+    // SAFETY: there is one thread (the callers fork before they start any), so no lock can be held by a lost one.
+    unsafe { nix::unistd::fork() }
+}
+
+/// Drops every capability that is not in `keep` from the bounding set.
+pub(crate) fn limit_bounding_set(keep: u64) -> nix::Result<()> {
+    for capability in 0..64 {
+        // SAFETY: prctl with numbers only.
+        let present = unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) } == 1;
+        if present && keep >> capability & 1 == 0 {
+            // SAFETY: as above.
+            Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets the permitted and effective capabilities, and clears the inheritable ones.
+pub(crate) fn set_capabilities(set: u64) -> nix::Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header: [u32; 2] = [VERSION_3, 0];
+    let (low, high) = (set as u32, (set >> 32) as u32);
+    let data: [u32; 6] = [low, low, 0, high, high, 0];
+    // SAFETY: version 3 reads a header of two and data of six 32-bit words.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }).map(drop)
+}
+
+/// Gives a signal back its default action. (Rust's runtime ignores SIGPIPE; an exec'd program would inherit that.)
+pub(crate) fn default_signal(signal: i32) {
+    // SAFETY: SIG_DFL installs no handler.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// Ignores a signal.
+pub(crate) fn ignore_signal(signal: i32) {
+    // SAFETY: SIG_IGN installs no handler.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// kill(2) with any number that the kernel takes (real-time signals have no name in `nix`).
+pub(crate) fn send_signal(process: i32, signal: i32) -> nix::Result<()> {
+    // SAFETY: kill with numbers only.
+    Errno::result(unsafe { libc::kill(process, signal) }).map(drop)
+}
+
+/// Takes ownership of a descriptor that the kernel handed over as a number.
+pub(crate) fn owned(fd: i32) -> Option<OwnedFd> {
+    // SAFETY: callers pass numbers that they just got from the kernel and give to nobody else.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Reads from another process's memory; fewer bytes than asked for where its mapping ends.
+pub(crate) fn read_memory(process: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let remote = [nix::sys::uio::RemoteIoVec { base: address as usize, len: buffer.len() }];
+    let local = &mut [io::IoSliceMut::new(buffer)];
+    Ok(nix::sys::uio::process_vm_readv(nix::unistd::Pid::from_raw(process), local, &remote)?)
+}

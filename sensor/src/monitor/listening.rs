@@ -1,0 +1,143 @@
+//! Which TCP ports the container's processes listen on: how the controller knows that the target is ready.
+//!
+//! /proc/net/tcp lists the sockets of the network namespace, which may be the host's or hold the engine's own (its DNS
+//! server); so a socket counts only where a process that we can see holds it. It is looked at right after somebody
+//! called listen(2), which the filter traps, and now and then in case that was missed.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::process;
+use super::telling::Telling;
+use crate::wire::{Listener, Record};
+
+/// How long after listen(2) was trapped the socket may take to appear: looked at this often, ...
+const PROMPT_LOOKS: u32 = 25;
+/// ... this far apart.
+const PROMPT_PAUSE: Duration = Duration::from_millis(2);
+/// How often it is looked at when nothing was trapped.
+const IDLE_PAUSE: Duration = Duration::from_millis(100);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Listening {
+    prompt_looks: Mutex<u32>,
+    called: Condvar,
+}
+
+impl Listening {
+    /// Somebody is about to listen.
+    pub(super) fn expect(&self) {
+        *self.prompt_looks.lock().unwrap_or_else(PoisonError::into_inner) = PROMPT_LOOKS;
+        self.called.notify_one();
+    }
+
+    /// Tells each change, for ever.
+    pub(super) fn follow(&self, telling: &Telling) {
+        let mut told = BTreeSet::new();
+        loop {
+            let now = listeners();
+            if now != told {
+                telling.tell(&Record::Listening(now.iter().cloned().collect()));
+                told = now;
+            }
+            let mut looks = self.prompt_looks.lock().unwrap_or_else(PoisonError::into_inner);
+            if *looks > 0 {
+                *looks -= 1;
+                drop(looks);
+                std::thread::sleep(PROMPT_PAUSE);
+            } else {
+                drop(self.called.wait_timeout(looks, IDLE_PAUSE));
+            }
+        }
+    }
+}
+
+/// The listening sockets that some process here holds.
+fn listeners() -> BTreeSet<Listener> {
+    let mut sockets = HashMap::new();
+    for (file, is_six) in [("/proc/net/tcp", false), ("/proc/net/tcp6", true)] {
+        let table = process::contents(file, 16 << 20).unwrap_or_default();
+        sockets.extend(parse_table(&table, is_six).map(|(inode, address, port)| (inode, (address, port))));
+    }
+    if sockets.is_empty() {
+        return BTreeSet::new();
+    }
+    let mut listeners = BTreeSet::new();
+    let own = std::process::id() as i32;
+    for pid in process::all().into_iter().filter(|&pid| pid != own) {
+        for inode in held_sockets(pid) {
+            if let Some(&(address, port)) = sockets.get(&inode) {
+                listeners.insert(Listener { port, address, pid });
+                // Workers that share their parent's socket say nothing new.
+                sockets.remove(&inode);
+            }
+        }
+    }
+    listeners
+}
+
+/// Inodes of the sockets that a process has open.
+fn held_sockets(pid: i32) -> HashSet<u64> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    targets.filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
+}
+
+/// The listening sockets of /proc/net/tcp or tcp6: inode, address, port.
+fn parse_table(table: &[u8], is_six: bool) -> impl Iterator<Item = (u64, IpAddr, u16)> {
+    const LISTEN: &str = "0A";
+    table.split(|&byte| byte == b'\n').filter_map(move |line| {
+        let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace().skip(1);
+        let (address, port) = words.next()?.split_once(':')?;
+        let (_remote, state) = (words.next()?, words.next()?);
+        let inode = words.nth(5)?.parse().ok()?;
+        (state == LISTEN).then_some(())?;
+        Some((inode, parse_address(address, is_six)?, u16::from_str_radix(port, 16).ok()?))
+    })
+}
+
+/// An address as the kernel prints it: 32-bit words in the machine's order.
+fn parse_address(text: &str, is_six: bool) -> Option<IpAddr> {
+    let word = |at: usize| u32::from_str_radix(text.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    if !is_six {
+        return (text.len() == 8).then(|| word(0)).flatten().map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)));
+    }
+    let mut bytes = [0; 16];
+    for part in 0..4 {
+        bytes[part * 4..part * 4 + 4].copy_from_slice(&word(part * 8)?);
+    }
+    Some(IpAddr::V6(Ipv6Addr::from(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_real_listener_is_in_the_table() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(socket) = std::net::TcpListener::bind(address) else { continue };
+            let wanted = socket.local_addr().expect("address");
+            let file = if wanted.is_ipv6() { "/proc/net/tcp6" } else { "/proc/net/tcp" };
+            let table = process::contents(file, 1 << 20).expect("table");
+            let found = parse_table(&table, wanted.is_ipv6()).find(|&(_, ip, port)| (ip, port) == (wanted.ip(), wanted.port()));
+            let (inode, ..) = found.expect("listed");
+            assert!(held_sockets(std::process::id() as i32).contains(&inode));
+        }
+    }
+
+    #[test]
+    fn other_states_and_damage_are_passed_over() {
+        let table = b"  sl  local_address rem_address   st\n\
+            0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000 0 4242 1 x\n\
+            1: 0100007F:1F91 0100007F:0050 01 00000000:00000000 00:00000000 00000000  1000 0 4243 1 x\n\
+            2: 0100:1F91 x 0A a b c d e 7\n\xff\xfe\n3: 0100007F:zz x 0A a b c d e 7\n";
+        let found: Vec<_> = parse_table(table, false).collect();
+        assert_eq!(found, [(4242, IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)]);
+        assert_eq!(parse_address("00000000000000000000000001000000", true), Some(IpAddr::V6(Ipv6Addr::LOCALHOST)));
+        assert_eq!(parse_address("0000000000000000000000000100000\u{e9}", true), None);
+    }
+}

@@ -1,0 +1,222 @@
+//! The second sense: fanotify tells what the kernel opens and executes.
+//!
+//! It sees what no argument names: the loader of a program, the interpreter of a script, opens through io_uring. In
+//! return its paths are resolved ones, and it knows nothing of look-ups.
+//!
+//! A mark on the whole file system works in any mount namespace, but only a root on an overlay has a file system of its
+//! own: on any other root (vfs, a directory of the host) it would watch the host, so there it is a mark on the mount, as
+//! it is on volumes. The queue is unlimited: a bounded one loses a quarter of a busy program's events.
+//!
+//! Each event brings an open descriptor, so the buffer is small: everything read at once is open at once.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::sync::{Mutex, PoisonError};
+
+use fanotify::low_level::{
+    FAN_CLASS_NOTIF, FAN_CLOEXEC, FAN_MARK_ADD, FAN_MARK_FILESYSTEM, FAN_MARK_MOUNT, FAN_NONBLOCK, FAN_ONDIR, FAN_OPEN,
+    FAN_OPEN_EXEC, FAN_Q_OVERFLOW, FAN_UNLIMITED_MARKS, FAN_UNLIMITED_QUEUE, O_CLOEXEC, O_LARGEFILE, O_RDONLY, fanotify_init,
+    fanotify_mark,
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+
+use super::process;
+use super::telling::{Telling, Used, User};
+use crate::kernel;
+use crate::wire::{Access, Fanotify, Sense};
+
+/// `struct fanotify_event_metadata` (linux/fanotify.h): event_len u32, vers u8, reserved u8, metadata_len u16, mask u64,
+/// fd i32, pid i32.
+const EVENT: usize = 24;
+/// Events read at once.
+const BATCH: usize = 170;
+
+/// File systems whose files are made by the kernel: never content of an image.
+const VIRTUAL: [&str; 12] =
+    ["proc", "sysfs", "tmpfs", "devpts", "devtmpfs", "mqueue", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs", "bpf"];
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Opens {
+    group: OwnedFd,
+    /// Held from reading events to having told them, so that a drain waits for who is in the middle of it.
+    reading: Mutex<()>,
+}
+
+/// One event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// What happened, and on what.
+    pub mask: u64,
+    /// The open file; negative where there is none.
+    pub descriptor: i32,
+    /// The process, in the reader's pid namespace; 0 outside of it.
+    pub process: i32,
+}
+
+/// Takes the events out of what was read; stops at the first that isn't whole.
+pub fn walk(buffer: &[u8]) -> impl Iterator<Item = Event> {
+    let mut rest = buffer;
+    std::iter::from_fn(move || {
+        let head = rest.first_chunk::<EVENT>()?;
+        let word = |at: usize| [head[at], head[at + 1], head[at + 2], head[at + 3]];
+        let length = u32::from_ne_bytes(word(0)) as usize;
+        if length < EVENT || length > rest.len() {
+            return None;
+        }
+        rest = &rest[length..];
+        let mut mask = [0; 8];
+        mask.copy_from_slice(&head[8..16]);
+        Some(Event {
+            mask: u64::from_ne_bytes(mask),
+            descriptor: i32::from_ne_bytes(word(16)),
+            process: i32::from_ne_bytes(word(20)),
+        })
+    })
+}
+
+impl Opens {
+    /// Begins to watch; what it sees, or why nothing.
+    pub(super) fn start() -> (Fanotify, Option<Opens>) {
+        match Opens::try_start() {
+            Ok((sees, opens)) => (sees, Some(opens)),
+            Err(error) => (Fanotify::Refused(error.to_string()), None),
+        }
+    }
+
+    fn try_start() -> io::Result<(Fanotify, Opens)> {
+        let flags = FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS;
+        let group = fanotify_init(flags, (O_RDONLY | O_CLOEXEC | O_LARGEFILE) as u32)?;
+        let group = kernel::owned(group).ok_or_else(io::Error::last_os_error)?;
+        let mask = FAN_OPEN | FAN_OPEN_EXEC | FAN_ONDIR;
+        let mark = |what: u32, path: &str| {
+            fanotify_mark(group.as_raw_fd(), FAN_MARK_ADD | what, mask, nix::libc::AT_FDCWD, path).map(drop)
+        };
+        let on_overlay = statfs("/").is_ok_and(|root| root.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
+        let sees = if on_overlay {
+            mark(FAN_MARK_FILESYSTEM, "/")?;
+            Fanotify::Filesystem
+        } else {
+            mark(FAN_MARK_MOUNT, "/")?;
+            Fanotify::Mount
+        };
+        for target in mounts(&process::contents("/proc/self/mountinfo", 1 << 20).unwrap_or_default()) {
+            // A volume that cannot be marked is seen by the other sense.
+            let _ = mark(FAN_MARK_MOUNT, &target);
+        }
+        Ok((sees, Opens { group, reading: Mutex::new(()) }))
+    }
+
+    /// Tells events as they come, for ever.
+    pub(super) fn follow(&self, telling: &Telling) {
+        loop {
+            let mut ready = [PollFd::new(self.group.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut ready, PollTimeout::NONE);
+            self.drain(telling);
+        }
+    }
+
+    /// Tells all events that there are. When it returns, every open that was made before is told.
+    pub(super) fn drain(&self, telling: &Telling) {
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = [0; EVENT * BATCH];
+        loop {
+            match nix::unistd::read(&self.group, &mut buffer) {
+                Ok(0) | Err(nix::errno::Errno::EAGAIN) => return,
+                Ok(length) => walk(&buffer[..length]).for_each(|event| tell_event(event, telling)),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return telling.lose(&format!("events of fanotify: {errno}")),
+            }
+        }
+    }
+}
+
+fn tell_event(event: Event, telling: &Telling) {
+    if event.mask & FAN_Q_OVERFLOW != 0 {
+        return telling.lose("fanotify's queue overflowed");
+    }
+    let Some(file) = kernel::owned(event.descriptor) else {
+        return telling.lose(&format!("an event of fanotify came without its file (error {})", -event.descriptor));
+    };
+    // Outside of the container: the engine itself, looking at its files.
+    if event.process == 0 {
+        return;
+    }
+    telling.count_open();
+    let Some(executable) = process::link(event.process, "exe").or(Some(vec![])).filter(|path| !is_own(path)) else { return };
+    let Some(path) = resolved(file.as_fd()) else { return telling.lose("the path of an opened file is unknown") };
+    let access = match event.mask {
+        mask if mask & FAN_OPEN_EXEC != 0 => Access::Exec,
+        mask if mask & FAN_ONDIR != 0 => Access::List,
+        _ => Access::Open,
+    };
+    let user = User { session: 0, process: event.process, parent: 0, executable: &executable };
+    telling.used(user, Used { access, sense: Sense::Fanotify, root: b"", base: b"", path: &path });
+}
+
+/// The path of an open file.
+fn resolved(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok().map(|path| path.into_os_string().into_vec())
+}
+
+/// Whether this is the program that we are too: a stub before it becomes the target.
+pub(super) fn is_own(executable: &[u8]) -> bool {
+    static OWN: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    executable == OWN.get_or_init(|| process::link(std::process::id() as i32, "exe").unwrap_or_default())
+}
+
+/// The mounts below the root that show real files, from /proc/self/mountinfo. (Escaped paths have a space or newline in
+/// them; a volume there is seen by the other sense.)
+fn mounts(mountinfo: &[u8]) -> Vec<String> {
+    let mut targets = vec![];
+    for line in String::from_utf8_lossy(mountinfo).lines() {
+        let Some((mount, source)) = line.split_once(" - ") else { continue };
+        let target = mount.split(' ').nth(4).unwrap_or("/");
+        let kind = source.split(' ').next().unwrap_or_default();
+        let is_plain = target != "/" && !target.contains('\\');
+        if is_plain && !VIRTUAL.contains(&kind) && std::fs::metadata(target).is_ok_and(|metadata| metadata.is_dir()) {
+            targets.push(target.to_owned());
+        }
+    }
+    targets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(length: u32, mask: u64, descriptor: i32, process: i32) -> Vec<u8> {
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend([3, 0, 24, 0]);
+        bytes.extend(mask.to_ne_bytes());
+        bytes.extend(descriptor.to_ne_bytes());
+        bytes.extend(process.to_ne_bytes());
+        bytes.resize(length.max(24) as usize, 0xaa);
+        bytes
+    }
+
+    #[test]
+    fn events_are_as_long_as_they_say() {
+        let buffer = [event(24, 0x20, 7, 9), event(40, 0x1000, 8, 10), event(24, 0x4000, -1, 0)].concat();
+        let events: Vec<Event> = walk(&buffer).collect();
+        assert_eq!(events.len(), 3);
+        assert_eq!(events[1], Event { mask: 0x1000, descriptor: 8, process: 10 });
+        assert_eq!(events[2], Event { mask: FAN_Q_OVERFLOW, descriptor: -1, process: 0 });
+    }
+
+    #[test]
+    fn damage_ends_the_walk() {
+        assert_eq!(walk(&event(24, 1, 1, 1)[..23]).count(), 0);
+        assert_eq!(walk(&event(3, 1, 1, 1)).count(), 0);
+        assert_eq!(walk(&[event(24, 1, 1, 1), event(4000, 1, 1, 1)[..100].to_vec()].concat()).count(), 1);
+        assert_eq!(walk(&[0xff; 100]).count(), 0);
+    }
+
+    #[test]
+    fn only_real_mounts_are_marked() {
+        let text = b"1 0 8:1 / / rw - overlay overlay rw\n2 1 0:5 / /proc rw - proc proc rw\n3 1 8:1 /v /usr rw master:1 - ext4 /dev/vda rw\n4 1 8:1 /h /etc/passwd rw - ext4 /dev/vda rw\nbroken\n";
+        assert_eq!(mounts(text), ["/usr"]);
+    }
+}

@@ -1,0 +1,95 @@
+//! What /proc tells of a process. Parsers are on bytes; a process may vanish at any moment, which is never an error.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+
+/// A thread's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// Its process (thread group).
+    pub process: i32,
+    /// The process's parent.
+    pub parent: i32,
+    /// Real, effective and saved user id.
+    pub users: [u32; 3],
+    /// Effective capabilities.
+    pub capabilities: u64,
+}
+
+/// Reads the fields of /proc/PID/status that matter here; `None` where one is missing.
+#[must_use]
+pub fn parse_status(text: &[u8]) -> Option<Status> {
+    let (mut process, mut parent, mut users, mut capabilities) = (None, None, None, None);
+    for line in text.split(|&byte| byte == b'\n') {
+        let Some(at) = line.iter().position(|&byte| byte == b':') else { continue };
+        let Ok(value) = std::str::from_utf8(&line[at + 1..]) else { continue };
+        let mut words = value.split_ascii_whitespace();
+        match &line[..at] {
+            b"Tgid" => process = words.next().and_then(|word| word.parse().ok()),
+            b"PPid" => parent = words.next().and_then(|word| word.parse().ok()),
+            b"Uid" => {
+                let mut next = || words.next()?.parse().ok();
+                users = next().zip(next()).zip(next()).map(|((real, effective), saved)| [real, effective, saved]);
+            }
+            b"CapEff" => capabilities = words.next().and_then(|word| u64::from_str_radix(word, 16).ok()),
+            _ => {}
+        }
+    }
+    Some(Status { process: process?, parent: parent?, users: users?, capabilities: capabilities? })
+}
+
+/// The status of a thread or process.
+pub(super) fn status(id: i32) -> Option<Status> {
+    parse_status(&contents(&format!("/proc/{id}/status"), 8192)?)
+}
+
+/// Where a link below /proc/ID points (`exe`, `cwd`, `root`, `fd/3`).
+pub(super) fn link(id: i32, name: &str) -> Option<Vec<u8>> {
+    std::fs::read_link(format!("/proc/{id}/{name}")).ok().map(|target| target.into_os_string().into_vec())
+}
+
+/// The command line, words ended by NUL, cut.
+pub(super) fn command_line(id: i32) -> Vec<u8> {
+    contents(&format!("/proc/{id}/cmdline"), 4096).unwrap_or_default()
+}
+
+/// How many threads a process has.
+pub(super) fn threads(id: i32) -> usize {
+    std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count)
+}
+
+/// The processes that there are.
+pub(super) fn all() -> Vec<i32> {
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// A file's beginning.
+pub(super) fn contents(path: &str, limit: u64) -> Option<Vec<u8>> {
+    let mut bytes = vec![];
+    File::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_our_own_status() {
+        let own = status(std::process::id() as i32).expect("status");
+        assert_eq!(own.process, std::process::id() as i32);
+        assert_eq!(own.parent, nix::unistd::getppid().as_raw());
+        assert_eq!(own.users[1], nix::unistd::geteuid().as_raw());
+    }
+
+    #[test]
+    fn a_hostile_status_is_none() {
+        let good = b"Name:\ta:b\\n\nTgid:\t7\nPPid:\t1\nUid:\t1\t2\t3\t4\nCapEff:\t00000000a80425fb\n";
+        assert_eq!(parse_status(good), Some(Status { process: 7, parent: 1, users: [1, 2, 3], capabilities: 0xa804_25fb }));
+        for bad in [&b""[..], b"Tgid:\n", b"Tgid:\t7\nPPid:\tx\n", b"Tgid:\xff\nUid:\t1\t2\n\n:::\n"] {
+            assert_eq!(parse_status(bad), None);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What has been told: records to the controller, each use of a path once.
+//!
+//! Programs use the same paths in the same way over and over. A use is told the first time that a *program* (an
+//! executable, in however many processes) uses that path in that way; later ones cost a look into a set. One lock keeps
+//! the order: who returns from here has its record written.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::process;
+use crate::wire::{Access, Counters, EndReason, Record, Sense, put_message};
+
+/// A use of a path by a thread of some process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Used<'a> {
+    pub(super) access: Access,
+    pub(super) sense: Sense,
+    pub(super) root: &'a [u8],
+    pub(super) base: &'a [u8],
+    pub(super) path: &'a [u8],
+}
+
+/// Who uses it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct User<'a> {
+    pub(super) session: u32,
+    pub(super) process: i32,
+    pub(super) parent: i32,
+    pub(super) executable: &'a [u8],
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Telling {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Standard output; `None` before the first record, and again when the controller is gone.
+    output: Option<File>,
+    broken: bool,
+    buffer: Vec<u8>,
+    key: Vec<u8>,
+    seen: HashSet<Box<[u8]>>,
+    /// Executables, numbered.
+    programs: HashMap<Box<[u8]>, u32>,
+    /// The record of a program in a process.
+    processes: HashMap<(i32, u32), u32>,
+    notes: BTreeSet<&'static str>,
+    counters: Counters,
+    syscalls: BTreeSet<u32>,
+    ended: bool,
+}
+
+impl Telling {
+    /// A thread that panicked has at worst cut its own record; the others must go on, or the target would stand still.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a record.
+    pub(super) fn tell(&self, record: &Record) {
+        self.state().write(record);
+    }
+
+    /// Counts a trapped call.
+    pub(super) fn count(&self, number: u32, resolved: bool) {
+        let mut state = self.state();
+        state.counters.received += 1;
+        state.counters.resolved += u64::from(resolved);
+        state.syscalls.insert(number);
+    }
+
+    /// Counts an event of fanotify.
+    pub(super) fn count_open(&self) {
+        self.state().counters.opens += 1;
+    }
+
+    /// Tells that evidence was lost.
+    pub(super) fn lose(&self, what: &str) {
+        let mut state = self.state();
+        state.counters.lost += 1;
+        state.write(&Record::Lost(what.to_owned()));
+    }
+
+    /// Tells something about this kernel that is no loss, once.
+    pub(super) fn note_once(&self, note: &'static str) {
+        let mut state = self.state();
+        if state.notes.insert(note) {
+            state.write(&Record::Note(note.to_owned()));
+        }
+    }
+
+    /// Tells a use, unless the same was told of the same program.
+    pub(super) fn used(&self, user: User<'_>, used: Used<'_>) {
+        let mut state = self.state();
+        let program = state.program(user.executable);
+        let mut key = std::mem::take(&mut state.key);
+        key.clear();
+        key.extend_from_slice(&program.to_le_bytes());
+        key.extend_from_slice(&[used.access as u8, used.sense as u8]);
+        for part in [used.root, used.base, used.path] {
+            key.extend_from_slice(part);
+            key.push(0);
+        }
+        if !state.seen.contains(key.as_slice()) {
+            state.seen.insert(key.as_slice().into());
+            let process = state.process(user, program);
+            state.write(&Record::Path {
+                process,
+                access: used.access,
+                sense: used.sense,
+                root: used.root.to_vec(),
+                base: used.base.to_vec(),
+                path: used.path.to_vec(),
+            });
+        }
+        state.key = key;
+    }
+
+    /// Writes the last record; only the first call does.
+    pub(super) fn end(&self, reason: EndReason) {
+        let mut state = self.state();
+        if !state.ended {
+            state.ended = true;
+            let (counters, syscalls) = (state.counters, state.syscalls.iter().copied().collect());
+            state.write(&Record::End { reason, counters, syscalls });
+        }
+    }
+}
+
+impl State {
+    fn program(&mut self, executable: &[u8]) -> u32 {
+        if let Some(&program) = self.programs.get(executable) {
+            return program;
+        }
+        let program = self.programs.len() as u32;
+        self.programs.insert(executable.into(), program);
+        program
+    }
+
+    /// The record number of a program in a process; told when it is new.
+    fn process(&mut self, user: User<'_>, program: u32) -> u32 {
+        if let Some(&id) = self.processes.get(&(user.process, program)) {
+            return id;
+        }
+        let id = self.processes.len() as u32 + 1;
+        self.processes.insert((user.process, program), id);
+        // A stub that becomes the program: its own command line is ours, not the program's.
+        let command = if user.executable.is_empty() { vec![] } else { process::command_line(user.process) };
+        let (pid, parent, session) = (user.process, user.parent, user.session);
+        self.write(&Record::Process { id, pid, parent, session, executable: user.executable.to_vec(), command });
+        id
+    }
+
+    /// Writes and, as standard output is a pipe, hands over to the engine. Nobody reading any more is no reason to stop
+    /// serving the target.
+    fn write(&mut self, record: &Record) {
+        if self.broken {
+            return;
+        }
+        if self.output.is_none() {
+            self.output = std::io::stdout().as_fd().try_clone_to_owned().ok().map(File::from);
+        }
+        self.buffer.clear();
+        put_message(&mut self.buffer, record);
+        self.broken = self.output.as_mut().is_none_or(|output| output.write_all(&self.buffer).is_err());
+    }
+}

@@ -1,0 +1,300 @@
+//! The first sense: one session's trapped calls, served one after the other.
+//!
+//! A trapped call waits until it is answered, so the caller stands still while its path is read from its memory and its
+//! directory from /proc: the path is what the call will use. (Another thread could still change that memory before the
+//! kernel reads it; only a program that wants to deceive does so, and the second sense sees the open then.)
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use syscalls::Sysno;
+
+use super::emulate;
+use super::opens::is_own;
+use super::process::{self, Status};
+use super::telling::{Used, User};
+use super::worker::Shared;
+use crate::calls::{PathArgument, Use, opened_as, path_arguments};
+use crate::kernel::{Answer, Notification, answer, is_waiting, read_memory};
+use crate::wire::{Access, EndReason, Record, Sense};
+
+/// A path is at most this long with its NUL; the kernel answers ENAMETOOLONG to more.
+const PATH_MAX: usize = 4096;
+/// `RESOLVE_IN_ROOT` of openat2(2): the directory is the root.
+const RESOLVE_IN_ROOT: u64 = 0x10;
+/// The thread cache is dropped at this size: ids of threads that were killed stay in it.
+const MAX_THREADS: usize = 1 << 16;
+
+/// Once a process has changed its root, each call's root is looked up (all sessions: roots are inherited).
+static ROOTS_DIFFER: AtomicBool = AtomicBool::new(false);
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct Watch<'a> {
+    shared: &'a Shared,
+    session: u32,
+    /// The process that was the stub.
+    first: i32,
+    listener: OwnedFd,
+    /// The stub has become the program.
+    started: bool,
+    ended: bool,
+    threads: HashMap<i32, Thread>,
+    path: Box<[u8; PATH_MAX]>,
+}
+
+/// What is known of a thread until its process executes something.
+#[derive(Debug, Clone)]
+struct Thread {
+    status: Status,
+    executable: Vec<u8>,
+}
+
+/// Why a path could not be read.
+enum Unread {
+    /// The process gave a bad pointer; the kernel will answer EFAULT, and nothing was used.
+    BadPointer,
+    /// The process was killed meanwhile.
+    Gone,
+    /// Too long to name anything.
+    TooLong,
+    /// We may not look.
+    Refused(std::io::Error),
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(shared: &'a Shared, session: u32, first: i32, listener: OwnedFd) -> Watch<'a> {
+        let path = Box::new([0; PATH_MAX]);
+        Watch { shared, session, first, listener, started: false, ended: false, threads: HashMap::new(), path }
+    }
+
+    /// Serves until no process with this filter is left.
+    pub(super) fn serve(mut self) {
+        let slot = self.session as usize;
+        while self.wait() {
+            let call = match self.shared.slots.receive(slot, self.listener.as_fd()) {
+                Ok(call) => call,
+                // The caller was killed before we took its call.
+                Err(Errno::EINTR | Errno::ENOENT) if !self.is_closed() => continue,
+                Err(_) => break,
+            };
+            let reply = self.handle(&call);
+            // ENOENT: killed while we looked, which is normal.
+            let _ = answer(self.listener.as_fd(), call.id, reply);
+            self.shared.slots.clear(slot);
+        }
+        self.finish(None);
+    }
+
+    /// Before Linux 6.11 a receive does not return when the last process is gone, so it must not be begun then.
+    fn wait(&self) -> bool {
+        static RECEIVE_ENDS: OnceLock<bool> = OnceLock::new();
+        if *RECEIVE_ENDS.get_or_init(|| kernel_version().is_some_and(|version| version >= (6, 11))) {
+            return true;
+        }
+        let mut ready = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut ready, PollTimeout::NONE);
+        !ready[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
+    }
+
+    fn is_closed(&self) -> bool {
+        let mut ready = [PollFd::new(self.listener.as_fd(), PollFlags::empty())];
+        poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+    }
+
+    /// Looks at a call, tells what it uses, and says how it goes on.
+    fn handle(&mut self, call: &Notification) -> Answer {
+        let Some(number) = Sysno::new(call.number as usize) else { return self.unknown(call) };
+        match number {
+            Sysno::exit_group | Sysno::exit => self.exit(call, number),
+            Sysno::kill if call.arguments[0] as i32 == -1 && self.started => {
+                self.shared.telling.count(call.number, true);
+                let spared = [std::process::id() as i32, nix::unistd::getppid().as_raw()];
+                return Answer::Return(emulate::kill_all(call.thread, call.arguments[1] as i32, &spared));
+            }
+            // What the stub does before it is the program is not the program's.
+            _ if !self.started && !(matches!(number, Sysno::execve | Sysno::execveat)) => return Answer::Continue,
+            Sysno::chroot | Sysno::pivot_root | Sysno::setns | Sysno::unshare => ROOTS_DIFFER.store(true, Ordering::Relaxed),
+            Sysno::listen => self.shared.listening.expect(),
+            _ => {}
+        }
+        let arguments = path_arguments(call.number);
+        let mut resolved = true;
+        for argument in arguments {
+            resolved &= self.tell_path(call, *argument);
+        }
+        self.shared.telling.count(call.number, resolved);
+        if matches!(number, Sysno::execve | Sysno::execveat) {
+            self.executes(call.thread);
+        }
+        Answer::Continue
+    }
+
+    fn unknown(&self, call: &Notification) -> Answer {
+        self.shared.telling.count(call.number, true);
+        Answer::Continue
+    }
+
+    /// Tells the use of one path argument; whether nothing was lost.
+    fn tell_path(&mut self, call: &Notification, argument: PathArgument) -> bool {
+        let length = match self.read_path(call.thread, call.arguments[usize::from(argument.path)]) {
+            // An empty path means the descriptor itself: no name is used.
+            Ok(0) | Err(Unread::BadPointer | Unread::Gone | Unread::TooLong) => return true,
+            Ok(length) => length,
+            Err(Unread::Refused(error)) => {
+                self.shared.telling.lose(&format!("a path of process {} cannot be read: {error}", call.thread));
+                return false;
+            }
+        };
+        let (access, in_root) = match argument.used {
+            Use::As(access) => (access, false),
+            Use::OpenFlags(at) => (opened_as(call.arguments[usize::from(at)]), false),
+            Use::OpenHow(at) => match open_how(call.thread, call.arguments[usize::from(at)]) {
+                Some((flags, resolve)) => (opened_as(flags), resolve & RESOLVE_IN_ROOT != 0),
+                None => return true,
+            },
+        };
+        let mut root = match ROOTS_DIFFER.load(Ordering::Relaxed) {
+            true => process::link(call.thread, "root").filter(|root| root != b"/").unwrap_or_default(),
+            false => vec![],
+        };
+        let mut base = vec![];
+        if self.path[0] != b'/' || in_root {
+            let directory = argument.directory.map(|at| call.arguments[usize::from(at)] as i32);
+            let name = match directory.filter(|&directory| directory != libc::AT_FDCWD) {
+                Some(descriptor) => format!("fd/{descriptor}"),
+                None => "cwd".to_owned(),
+            };
+            // A bad descriptor: the kernel will answer EBADF, and nothing was used.
+            let Some(directory) = process::link(call.thread, &name) else { return true };
+            if in_root {
+                root = directory;
+            } else {
+                base = directory
+                    .strip_prefix(root.as_slice())
+                    .filter(|rest| rest.is_empty() || rest[0] == b'/')
+                    .map_or(directory.clone(), |rest| if rest.is_empty() { b"/".to_vec() } else { rest.to_vec() });
+            }
+        }
+        if !is_waiting(self.listener.as_fd(), call.id) {
+            return true;
+        }
+        let used = (access, root, base);
+        self.tell_used(call.thread, used, length);
+        true
+    }
+
+    fn tell_used(&mut self, id: i32, (access, root, base): (Access, Vec<u8>, Vec<u8>), length: usize) {
+        let session = self.session + 1;
+        // The first program is executed by the engine, so to say.
+        let by_engine = !self.started;
+        let (process, parent, executable) = match self.thread(id) {
+            _ if by_engine => (self.first, 0, vec![]),
+            Some(thread) => (thread.status.process, thread.status.parent, thread.executable.clone()),
+            None => (id, 0, vec![]),
+        };
+        let user = User { session, process, parent, executable: &executable };
+        let used = Used { access, sense: Sense::Notify, root: &root, base: &base, path: &self.path[..length] };
+        self.shared.telling.used(user, used);
+    }
+
+    /// Reads a NUL-ended path of a thread into `self.path`; its length without the NUL.
+    fn read_path(&mut self, thread: i32, address: u64) -> Result<usize, Unread> {
+        const PAGE: u64 = 4096;
+        // Most paths are short; a read across the end of a mapping would fail as a whole.
+        const FIRST: usize = 256;
+        let mut got = 0;
+        while got < PATH_MAX {
+            let at = address.wrapping_add(got as u64);
+            let to_page_end = (PAGE - at % PAGE) as usize;
+            let wanted = to_page_end.min(if got == 0 { FIRST } else { PATH_MAX }).min(PATH_MAX - got);
+            match read_memory(thread, at, &mut self.path[got..got + wanted]) {
+                Ok(0) => return Err(Unread::BadPointer),
+                Ok(length) => {
+                    if let Some(end) = self.path[got..got + length].iter().position(|&byte| byte == 0) {
+                        return Ok(got + end);
+                    }
+                    got += length;
+                }
+                Err(error) => {
+                    return Err(match error.raw_os_error() {
+                        Some(libc::EFAULT) => Unread::BadPointer,
+                        Some(libc::ESRCH) => Unread::Gone,
+                        _ => Unread::Refused(error),
+                    });
+                }
+            }
+        }
+        Err(Unread::TooLong)
+    }
+
+    fn thread(&mut self, id: i32) -> Option<&Thread> {
+        if self.threads.len() > MAX_THREADS {
+            self.threads.clear();
+        }
+        if let std::collections::hash_map::Entry::Vacant(vacant) = self.threads.entry(id) {
+            let executable = process::link(id, "exe").unwrap_or_default();
+            vacant.insert(Thread { status: process::status(id)?, executable });
+        }
+        self.threads.get(&id)
+    }
+
+    /// What is known of this thread's process is about to be wrong.
+    fn forget(&mut self, id: i32) -> Option<Status> {
+        let status = match self.threads.get(&id) {
+            Some(thread) => thread.status,
+            None => process::status(id)?,
+        };
+        self.threads.retain(|_, thread| thread.status.process != status.process);
+        Some(status)
+    }
+
+    fn executes(&mut self, thread: i32) {
+        let status = self.forget(thread);
+        self.started |= status.is_some_and(|status| status.process == self.first);
+    }
+
+    /// A thread or process ends. Where it is the session's first process, everything is told before it does.
+    fn exit(&mut self, call: &Notification, number: Sysno) {
+        self.shared.telling.count(call.number, true);
+        let Some(status) = self.forget(call.thread) else { return };
+        let is_last = number == Sysno::exit_group || process::threads(status.process) == 1;
+        if status.process == self.first && is_last {
+            self.finish(Some((call.arguments[0] & 0xff) as i32));
+        }
+    }
+
+    fn finish(&mut self, status: Option<i32>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        if let Some(opens) = &self.shared.opens {
+            opens.drain(&self.shared.telling);
+        }
+        let is_stub = process::link(self.first, "exe").is_some_and(|executable| is_own(&executable));
+        let start_failed = status.is_some() && is_stub;
+        self.shared.telling.tell(&Record::SessionEnd { session: self.session + 1, status, start_failed });
+        if self.session == 0 {
+            self.shared.end(EndReason::TargetExit);
+        }
+    }
+}
+
+/// Flags and resolve flags of a `struct open_how` (three u64: flags, mode, resolve).
+fn open_how(thread: i32, address: u64) -> Option<(u64, u64)> {
+    let mut how = [0; 24];
+    (read_memory(thread, address, &mut how).ok()? == how.len()).then_some(())?;
+    let word = |at: usize| how[at..at + 8].try_into().map(u64::from_ne_bytes).ok();
+    Some((word(0)?, word(16)?))
+}
+
+/// Major and minor of the running kernel.
+fn kernel_version() -> Option<(u32, u32)> {
+    let name = nix::sys::utsname::uname().ok()?;
+    let mut numbers = name.release().to_str()?.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}

@@ -1,0 +1,123 @@
+//! The worker process: starts a thread for each thing there is to watch, and takes sessions from the guard.
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+
+use super::listening::Listening;
+use super::opens::Opens;
+use super::telling::Telling;
+use super::watch::Watch;
+use super::{MAX_SESSIONS, Options};
+use crate::kernel::Slots;
+use crate::wire::{Control, EndReason, Fanotify, FrameReader, Record, VERSION};
+use crate::{handshake, kernel};
+
+/// What the threads share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) telling: Telling,
+    pub(super) opens: Option<Opens>,
+    pub(super) listening: Listening,
+    pub(super) slots: Slots,
+}
+
+impl Shared {
+    /// Tells everything that is known so far, and that this was it.
+    pub(super) fn end(&self, reason: EndReason) {
+        if let Some(opens) = &self.opens {
+            opens.drain(&self.telling);
+        }
+        self.telling.end(reason);
+    }
+}
+
+/// Runs until the container ends (which kills us) or the guard is gone.
+pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 {
+    let telling = Telling::default();
+    let (fanotify, opens) = if options.fanotify { Opens::start() } else { (Fanotify::Off, None) };
+    telling.tell(&Record::Hello { version: VERSION, fanotify });
+    let shared = Arc::new(Shared { telling, opens, listening: Listening::default(), slots });
+    for task in [follow_opens, follow_listening, follow_controller] {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || task(&shared));
+    }
+    while let Ok(Some((message, descriptors))) = handshake::receive(from_guard.as_fd()) {
+        let Some((session, pid, name)) = parse_session(&message) else { continue };
+        let mut descriptors = descriptors.into_iter();
+        let (Some(listener), Some(connection)) = (descriptors.next(), descriptors.next()) else { continue };
+        if session as usize >= MAX_SESSIONS {
+            // Dropping the connection makes the stub give up: a clear failure instead of an unseen program.
+            shared.telling.lose(&format!("`{name}` was not observed: more than {MAX_SESSIONS} programs were started"));
+            continue;
+        }
+        if kernel::set_synchronous_wake_up(listener.as_fd()).is_err() {
+            shared.telling.note_once("this kernel has no synchronous wake-up for seccomp (before 6.6): the target runs slower");
+        }
+        shared.telling.tell(&Record::Session { session: session + 1, name, pid });
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            // The stub goes on as soon as somebody serves its calls.
+            let _ = handshake::send(connection.as_fd(), b"ready", &[]);
+            drop(connection);
+            Watch::new(&shared, session, pid, listener).serve();
+        });
+    }
+    0
+}
+
+/// What the guard says of a stub: its number, its process, its name.
+fn parse_session(message: &[u8]) -> Option<(u32, i32, String)> {
+    let (session, rest) = message.split_first_chunk()?;
+    let (pid, name) = rest.split_first_chunk()?;
+    Some((u32::from_le_bytes(*session), i32::from_le_bytes(*pid), String::from_utf8_lossy(name).into_owned()))
+}
+
+fn follow_opens(shared: &Shared) {
+    if let Some(opens) = &shared.opens {
+        opens.follow(&shared.telling);
+    }
+}
+
+fn follow_listening(shared: &Shared) {
+    shared.listening.follow(&shared.telling);
+}
+
+/// Reads the controller's frames from standard input. Its end only means that the controller says nothing more.
+fn follow_controller(shared: &Shared) {
+    let stdin = std::io::stdin();
+    let input: BorrowedFd<'_> = stdin.as_fd();
+    let Ok(mut input) = input.try_clone_to_owned().map(std::fs::File::from) else { return };
+    let (mut frames, mut buffer) = (FrameReader::default(), [0; 4096]);
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(length) => frames.feed(&buffer[..length]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+        loop {
+            match frames.next_frame().and_then(|frame| frame.map(|frame| frame.message::<Control>()).transpose()) {
+                Ok(Some(Control::Phase(phase))) => shared.telling.tell(&Record::Phase(phase)),
+                Ok(Some(Control::End)) => shared.end(EndReason::Asked),
+                Ok(None) => break,
+                Err(error) => {
+                    shared.telling.lose(&format!("the controller sent what is no order: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_message_is_no_session() {
+        assert_eq!(parse_session(&[1, 0, 0, 0, 7, 0, 0, 0, b'a']), Some((1, 7, "a".into())));
+        assert_eq!(parse_session(&[1, 0, 0, 0, 7]), None);
+    }
+}
