@@ -111,28 +111,38 @@ impl FrameReader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next complete frame, `None` until more bytes are fed.
+    /// Whether a complete frame is there.
     ///
     /// # Errors
-    /// [`WireError::Length`] or [`WireError::Tag`]: the stream is not ours, or was damaged; nothing after it can be trusted.
-    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, WireError> {
+    /// As [`FrameReader::next_frame`].
+    pub fn has_frame(&self) -> Result<bool, WireError> {
+        Ok(self.frame_length()?.is_some())
+    }
+
+    /// The length of the next frame, from its tag on, once all of it is there.
+    fn frame_length(&self) -> Result<Option<usize>, WireError> {
         let rest = &self.buffer[self.start..];
         let Some(head) = rest.first_chunk::<5>() else { return Ok(None) };
         let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
         if length == 0 || length > MAX_FRAME {
             return Err(WireError::Length(length));
         }
-        let tag = head[4];
-        if tag > DATA {
-            return Err(WireError::Tag(tag));
+        if head[4] > DATA {
+            return Err(WireError::Tag(head[4]));
         }
-        if rest.len() < 4 + length {
-            return Ok(None);
-        }
-        let payload = self.start + 5..self.start + 4 + length;
-        self.start = payload.end;
-        let payload = &self.buffer[payload];
-        Ok(Some(if tag == MESSAGE { Frame::Message(payload) } else { Frame::Data(payload) }))
+        Ok((rest.len() >= 4 + length).then_some(length))
+    }
+
+    /// The next complete frame, `None` until more bytes are fed.
+    ///
+    /// # Errors
+    /// [`WireError::Length`] or [`WireError::Tag`]: the stream is not ours, or was damaged; nothing after it can be trusted.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, WireError> {
+        let Some(length) = self.frame_length()? else { return Ok(None) };
+        let tag = self.start + 4;
+        self.start = tag + length;
+        let payload = &self.buffer[tag + 1..self.start];
+        Ok(Some(if self.buffer[tag] == MESSAGE { Frame::Message(payload) } else { Frame::Data(payload) }))
     }
 
     /// Whether bytes of an unfinished frame are left: at the end of a stream that means it was cut.
@@ -161,6 +171,21 @@ pub enum Kind {
     CharacterDevice,
     /// A block device.
     BlockDevice,
+}
+
+/// Controller → packer, first of all: what it has to know of its container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackerSetup {
+    /// Absolute paths that slim put in, with everything below them: not the image's.
+    #[serde(with = "paths")]
+    pub own: Vec<Vec<u8>>,
+    /// When the container was created, by the engine's clock: seconds since 1970 and nanoseconds.
+    pub container_created: (i64, u32),
+    /// When the image was created, in seconds since 1970.
+    pub image_created: i64,
+    /// Directories that the engine makes where the image has none: VOLUMEs and the working directory.
+    #[serde(with = "paths")]
+    pub made_by_engine: Vec<Vec<u8>>,
 }
 
 /// Controller → packer.

@@ -1,3 +1,7 @@
-//! What an image is: its tree of entries and its configuration.
+//! What an image is: its name, its configuration, its tree of entries and their bytes.
 
+pub mod config;
+pub mod packer;
+pub mod reference;
+pub mod source;
 pub mod tree;

@@ -1,0 +1,331 @@
+//! Containers of a Docker daemon: their life, commands in them, and what they leave.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::errors::Error as Api;
+use bollard::exec::{StartExecOptions, StartExecResults};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ExecConfig};
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use slim_probes::{Output, OutputCollector};
+use tokio::io::AsyncWrite;
+
+use super::docker::{Engine, EngineError, refused, status};
+use super::owner;
+
+/// A container of ours. It is removed by [`Container::remove`], or by [`Engine::clean_up`] at the end.
+#[derive(Debug, Clone)]
+pub struct Container {
+    engine: Engine,
+    /// Its id.
+    pub id: String,
+}
+
+/// What a program writes, part by part.
+pub type Parts = Pin<Box<dyn Stream<Item = Result<LogOutput, Api>> + Send>>;
+
+/// Bytes of a container or command, and the way in.
+pub struct Attached {
+    /// What it writes to its standard output.
+    pub output: Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>,
+    /// Its standard input.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// The last of what it wrote to its standard error so far.
+    pub complaints: Complaints,
+}
+
+impl std::fmt::Debug for Attached {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Attached").finish_non_exhaustive()
+    }
+}
+
+/// The end of what a program of ours wrote to its standard error.
+#[derive(Debug, Clone, Default)]
+pub struct Complaints(Arc<Mutex<Vec<u8>>>);
+
+impl Complaints {
+    const KEPT: usize = 16 << 10;
+
+    fn push(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend_from_slice(bytes);
+        let excess = kept.len().saturating_sub(Complaints::KEPT);
+        kept.drain(..excess);
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).trim().to_owned()
+    }
+}
+
+/// How a container's first process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// It runs.
+    pub running: bool,
+    /// Its exit code once it has ended.
+    pub exit_code: i64,
+    /// The kernel killed it for memory.
+    pub out_of_memory: bool,
+    /// Why the engine could not start it.
+    pub error: String,
+}
+
+impl Engine {
+    /// Creates a container, labelled as ours.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn create(&self, role: &str, mut body: ContainerCreateBody) -> Result<Container, EngineError> {
+        body.labels.get_or_insert_default().extend(self.owner.labels());
+        let name = format!("slim-{}-{role}", self.owner.run);
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        let created = self.docker.create_container(Some(options), body).await.map_err(refused("create a container"))?;
+        Ok(Container { engine: self.clone(), id: created.id })
+    }
+
+    /// Removes every container of this run. What was being created when it was called is caught too: a container can
+    /// appear for a moment after its request was dropped, so this looks again until there is none.
+    pub async fn clean_up(&self) -> Result<(), EngineError> {
+        let mut quiet_looks = 0;
+        while quiet_looks < 2 {
+            let own = self.labelled(&format!("{}={}", owner::RUN, self.owner.run)).await?;
+            quiet_looks = if own.is_empty() { quiet_looks + 1 } else { 0 };
+            for (id, _) in own {
+                Container { engine: self.clone(), id }.remove().await?;
+            }
+            if quiet_looks == 1 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the containers that provably dead runs left; how many.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn sweep(&self) -> Result<usize, EngineError> {
+        let mut removed = 0;
+        for (id, labels) in self.labelled(owner::RUN).await? {
+            if self.owner.is_dead(&labels) {
+                Container { engine: self.clone(), id }.remove().await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn labelled(&self, label: &str) -> Result<Vec<(String, std::collections::HashMap<String, String>)>, EngineError> {
+        let filters = std::collections::HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let found = self.docker.list_containers(Some(options)).await.map_err(refused("list containers"))?;
+        Ok(found.into_iter().filter_map(|item| Some((item.id?, item.labels.unwrap_or_default()))).collect())
+    }
+}
+
+impl Container {
+    /// Starts its first process.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn start(&self) -> Result<(), EngineError> {
+        self.engine.docker.start_container(&self.id, None).await.map_err(refused("start the container"))
+    }
+
+    /// What the engine says of it.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn inspect(&self) -> Result<ContainerInspectResponse, EngineError> {
+        self.engine.docker.inspect_container(&self.id, None).await.map_err(refused("look at the container"))
+    }
+
+    /// How its first process is.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn state(&self) -> Result<State, EngineError> {
+        let state = self.inspect().await?.state.unwrap_or_default();
+        Ok(State {
+            running: state.running.unwrap_or_default(),
+            exit_code: state.exit_code.unwrap_or_default(),
+            out_of_memory: state.oom_killed.unwrap_or_default(),
+            error: state.error.unwrap_or_default(),
+        })
+    }
+
+    /// Waits until its first process has ended; the exit code.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn wait(&self) -> Result<i64, EngineError> {
+        let mut answers = std::pin::pin!(self.engine.docker.wait_container(&self.id, None));
+        match answers.next().await {
+            Some(Ok(answer)) => Ok(answer.status_code),
+            Some(Err(Api::DockerContainerWaitError { code, .. })) => Ok(code),
+            Some(Err(error)) => Err(refused("wait for the container")(error)),
+            None => Ok(self.state().await?.exit_code),
+        }
+    }
+
+    /// Sends a signal to its first process. It may have ended before.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn kill(&self, signal: &str) -> Result<(), EngineError> {
+        let options = KillContainerOptionsBuilder::default().signal(signal).build();
+        match self.engine.docker.kill_container(&self.id, Some(options)).await {
+            Err(error) if !matches!(status(&error), Some(404 | 409)) => Err(refused(format!("send {signal}"))(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The last `lines` of its log.
+    pub async fn log(&self, lines: usize) -> Vec<String> {
+        const LONGEST: usize = 1 << 20;
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
+        let mut parts = std::pin::pin!(self.engine.docker.logs(&self.id, Some(options)));
+        let mut bytes = vec![];
+        // Some log drivers cannot be read: then there is nothing to show.
+        while let Some(Ok(part)) = parts.next().await {
+            bytes.extend_from_slice(&part.into_bytes());
+            if bytes.len() > LONGEST {
+                break;
+            }
+        }
+        String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
+    }
+
+    /// All that it wrote to its standard output and standard error.
+    pub async fn output(&self) -> (Output, Output) {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
+        let mut parts = std::pin::pin!(self.engine.docker.logs(&self.id, Some(options)));
+        let (mut output, mut error) = (OutputCollector::default(), OutputCollector::default());
+        while let Some(Ok(part)) = parts.next().await {
+            match part {
+                LogOutput::StdErr { message } => error.push(&message),
+                part => output.push(&part.into_bytes()),
+            }
+        }
+        (output.finish(), error.finish())
+    }
+
+    /// Puts files into it, before it is started.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn upload(&self, directory: &str, archive: Bytes) -> Result<(), EngineError> {
+        let options = UploadToContainerOptionsBuilder::default().path(directory).build();
+        let body = bollard::body_full(archive);
+        let uploaded = self.engine.docker.upload_to_container(&self.id, Some(options), body).await;
+        uploaded.map_err(refused("put slim's program into the container"))
+    }
+
+    /// Attaches to its first process, before it is started.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn attach(&self) -> Result<Attached, EngineError> {
+        let options = AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
+        let attached = self.engine.docker.attach_container(&self.id, Some(options)).await;
+        let attached = attached.map_err(refused("attach to the container"))?;
+        Ok(attached_streams(attached.output, attached.input))
+    }
+
+    /// Starts a program of ours as root, without a terminal, its standard streams attached.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn exec(&self, command: Vec<String>, with_input: bool) -> Result<(Attached, Exec), EngineError> {
+        let (parts, input, exec) = self.exec_parts(command, with_input).await?;
+        Ok((attached_streams(parts, input), exec))
+    }
+
+    /// As [`Container::exec`], with what it writes to standard output and to standard error in one stream of parts.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn exec_parts(
+        &self,
+        command: Vec<String>,
+        with_input: bool,
+    ) -> Result<(Parts, Pin<Box<dyn AsyncWrite + Send>>, Exec), EngineError> {
+        let config = ExecConfig {
+            cmd: Some(command),
+            user: Some("0".to_owned()),
+            attach_stdin: Some(with_input),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..ExecConfig::default()
+        };
+        let docker = &self.engine.docker;
+        let id = docker.create_exec(&self.id, config).await.map_err(refused("prepare a command in the container"))?.id;
+        let options = StartExecOptions { detach: false, tty: false, output_capacity: Some(1 << 18) };
+        match docker.start_exec(&id, Some(options)).await.map_err(refused("start a command in the container"))? {
+            StartExecResults::Attached { output, input } => Ok((output, input, Exec { engine: self.engine.clone(), id })),
+            StartExecResults::Detached => Err(EngineError::Refused {
+                action: "attach to a command in the container".to_owned(),
+                reason: "it was started detached".to_owned(),
+            }),
+        }
+    }
+
+    /// Removes it, running or not, with its anonymous volumes. It may be gone already.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn remove(&self) -> Result<(), EngineError> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.engine.docker.remove_container(&self.id, Some(options)).await {
+            // 409: somebody is already removing it.
+            Err(error) if !matches!(status(&error), Some(404 | 409)) => Err(refused("remove a container")(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A command that was started in a container.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    engine: Engine,
+    id: String,
+}
+
+impl Exec {
+    /// Its exit code; `None` while it runs.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn exit_code(&self) -> Result<Option<i64>, EngineError> {
+        let inspected = self.engine.docker.inspect_exec(&self.id).await.map_err(refused("look at a command"))?;
+        Ok(if inspected.running.unwrap_or_default() { None } else { inspected.exit_code })
+    }
+}
+
+fn attached_streams(output: Parts, input: Pin<Box<dyn AsyncWrite + Send>>) -> Attached {
+    let complaints = Complaints::default();
+    let kept = complaints.clone();
+    let output = output.filter_map(move |part| {
+        let part = match part {
+            Ok(LogOutput::StdErr { message }) => {
+                kept.push(&message);
+                None
+            }
+            Ok(part) => Some(Ok(part.into_bytes())),
+            Err(error) => Some(Err(std::io::Error::other(super::docker::reason(&error)))),
+        };
+        std::future::ready(part)
+    });
+    Attached { output: Box::pin(output), input, complaints }
+}

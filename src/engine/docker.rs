@@ -1,0 +1,255 @@
+//! A Docker daemon (or what speaks its API) as an engine: images, and the connection.
+//!
+//! Containers are in [`super::container`]. Everything goes through `bollard`; here its calls get names of ours, the
+//! errors that a user can do something about, and the bounds that the API lacks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::errors::Error as Api;
+use bollard::models::ImageInspect;
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, ImportImageOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
+};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+
+use super::owner::Owner;
+
+/// How long the daemon may take to answer a request. Loading an image is one request.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What goes wrong between us and the engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// Nobody answers.
+    #[error(
+        "no Docker daemon answers at `{host}`: {reason}; start it, name another with DOCKER_HOST, or check that you may use its socket"
+    )]
+    Unreachable {
+        /// Where it was looked for.
+        host: String,
+        /// Why it isn't there.
+        reason: String,
+    },
+    /// The daemon has no such image.
+    #[error("the daemon has no image `{0}`: check the name with `docker images`, or let slim fetch it with `--pull`")]
+    NoImage(String),
+    /// A registry refuses or lacks the image.
+    #[error("cannot pull `{image}`: {reason}")]
+    Pull {
+        /// Which.
+        image: String,
+        /// The registry's words.
+        reason: String,
+    },
+    /// The daemon has no room.
+    #[error("the engine has no disk space left while it was to {0}: free some (`docker system prune`), then try again")]
+    NoSpace(String),
+    /// Any other refusal.
+    #[error("the engine cannot {action}: {reason}")]
+    Refused {
+        /// What was asked.
+        action: String,
+        /// Its words.
+        reason: String,
+    },
+}
+
+/// Names what was asked for in an error of the API.
+pub(super) fn refused(action: impl Into<String>) -> impl FnOnce(Api) -> EngineError {
+    let action = action.into();
+    move |error| {
+        let reason = reason(&error);
+        if reason.contains("no space left on device") {
+            return EngineError::NoSpace(action);
+        }
+        EngineError::Refused { action, reason }
+    }
+}
+
+/// The words of an error: the daemon's own where there are any.
+pub(super) fn reason(error: &Api) -> String {
+    match error {
+        Api::DockerResponseServerError { message, .. } => message.trim().to_owned(),
+        Api::DockerStreamError { error } => error.trim().to_owned(),
+        other => {
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            text
+        }
+    }
+}
+
+/// The status code of the daemon's refusal.
+pub(super) fn status(error: &Api) -> Option<u16> {
+    match error {
+        Api::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// The user's name and secret for a registry.
+#[derive(Clone)]
+pub struct Credentials {
+    /// Account.
+    pub account: String,
+    /// Password or token.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Credentials").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+/// Where a pull is: a line for the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullProgress {
+    /// The layer, or empty.
+    pub layer: String,
+    /// `Downloading`, `Extracting`, ...
+    pub status: String,
+    /// Bytes done and in all, where known.
+    pub bytes: Option<(u64, u64)>,
+}
+
+/// A connected daemon.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(super) docker: bollard::Docker,
+    pub(super) owner: Arc<Owner>,
+    /// The daemon's own version, for the report.
+    pub version: String,
+    /// The architecture that it runs, in the words of images: `amd64`.
+    pub architecture: String,
+    host: String,
+}
+
+impl Engine {
+    /// Connects to DOCKER_HOST or the default socket, and agrees on a version of the API.
+    ///
+    /// # Errors
+    /// [`EngineError::Unreachable`].
+    pub async fn connect(owner: Owner) -> Result<Engine, EngineError> {
+        let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+        let unreachable = |error: &Api| EngineError::Unreachable { host: host.clone(), reason: reason(error) };
+        let docker = bollard::Docker::connect_with_defaults().map_err(|error| unreachable(&error))?.with_timeout(PATIENCE);
+        let answer = tokio::time::timeout(Duration::from_secs(30), docker.negotiate_version()).await;
+        let silent = EngineError::Unreachable { host: host.clone(), reason: "no answer in 30 seconds".into() };
+        let docker = answer.map_err(|_| silent)?.map_err(|error| unreachable(&error))?;
+        let version = docker.version().await.map_err(|error| unreachable(&error))?;
+        Ok(Engine {
+            docker,
+            owner: Arc::new(owner),
+            version: version.version.unwrap_or_default(),
+            architecture: version.arch.unwrap_or_default(),
+            host,
+        })
+    }
+
+    /// The address that was connected to.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// What the daemon says of an image.
+    ///
+    /// # Errors
+    /// [`EngineError::NoImage`], [`EngineError::Refused`].
+    pub async fn image(&self, name: &str) -> Result<ImageInspect, EngineError> {
+        self.docker.inspect_image(name).await.map_err(|error| match status(&error) {
+            Some(404) => EngineError::NoImage(name.to_owned()),
+            _ => refused(format!("look at image `{name}`"))(error),
+        })
+    }
+
+    /// What made each layer of an image, the newest first.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`].
+    pub async fn created_by(&self, image: &str) -> Result<Vec<String>, EngineError> {
+        let history = self.docker.image_history(image).await.map_err(refused(format!("tell the history of image `{image}`")))?;
+        Ok(history.into_iter().map(|item| item.created_by).collect())
+    }
+
+    /// Fetches an image from its registry.
+    ///
+    /// # Errors
+    /// [`EngineError::Pull`].
+    pub async fn pull(
+        &self,
+        name: &str,
+        credentials: Option<Credentials>,
+        progress: impl Fn(PullProgress),
+    ) -> Result<(), EngineError> {
+        let credentials = credentials.map(|credentials| bollard::auth::DockerCredentials {
+            username: Some(credentials.account),
+            password: Some(credentials.secret),
+            ..Default::default()
+        });
+        let options = CreateImageOptionsBuilder::default().from_image(name).build();
+        let mut steps = std::pin::pin!(self.docker.create_image(Some(options), None, credentials));
+        while let Some(step) = steps.next().await {
+            let failed = |reason| EngineError::Pull { image: name.to_owned(), reason };
+            let step = step.map_err(|error| failed(reason(&error)))?;
+            if let Some(error) = step.error_detail.and_then(|detail| detail.message) {
+                return Err(failed(error));
+            }
+            let bytes = step.progress_detail.and_then(|detail| {
+                Some((u64::try_from(detail.current?).ok()?, u64::try_from(detail.total?).ok()?))
+            });
+            progress(PullProgress {
+                layer: step.id.unwrap_or_default(),
+                status: step.status.unwrap_or_default(),
+                bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Loads an image from the stream of a docker-archive.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`], [`EngineError::NoSpace`].
+    pub async fn load<S>(&self, archive: S) -> Result<(), EngineError>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    {
+        let options = ImportImageOptionsBuilder::default().quiet(true).build();
+        let mut steps = std::pin::pin!(self.docker.import_image(options, bollard::body_try_stream(archive), None));
+        while let Some(step) = steps.next().await {
+            step.map_err(refused("load the slim image"))?;
+        }
+        Ok(())
+    }
+
+    /// Names an image.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`].
+    pub async fn tag(&self, id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
+        let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
+        self.docker.tag_image(id, Some(options)).await.map_err(refused(format!("tag the image as `{repository}:{tag}`")))
+    }
+
+    /// Removes an image that has no name; one that got a name meanwhile stays.
+    pub async fn remove_unnamed(&self, id: &str) {
+        let is_unnamed = match self.docker.inspect_image(id).await {
+            Ok(image) => image.repo_tags.is_none_or(|tags| tags.is_empty()),
+            Err(_) => false,
+        };
+        if is_unnamed {
+            let options = RemoveImageOptionsBuilder::default().build();
+            // What cannot be removed is in use by somebody.
+            let _ = self.docker.remove_image(id, Some(options), None).await;
+        }
+    }
+}

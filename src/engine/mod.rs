@@ -1,0 +1,8 @@
+//! Engines: what runs containers and keeps images.
+
+pub mod capabilities;
+pub mod container;
+pub mod docker;
+pub mod inject;
+pub mod options;
+pub mod owner;

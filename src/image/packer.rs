@@ -1,0 +1,244 @@
+//! The controller's end of the packer: an image's tree, and the bytes of its files.
+//!
+//! One container of the image serves both. The conversation is blocking: the plan and the layer writer are plain code
+//! that asks for files in the order it needs them.
+
+use std::io::{self, Read, Write};
+use std::sync::{Mutex, PoisonError};
+
+use slim_sensor::wire::{Frame, FrameReader, PackerReply, PackerRequest, PackerSetup, VERSION, WireError, put_message};
+
+use super::tree::{EntryId, Tree, TreeBuilder, TreeError};
+use crate::plan::Contents;
+
+/// A stream to a packer.
+pub trait Channel: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Channel for T {}
+
+/// What goes wrong with a packer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackerError {
+    /// The stream broke.
+    #[error("the connection to the packer broke: {0}")]
+    Io(#[from] io::Error),
+    /// The stream ended too early.
+    #[error("the packer ended before it was done")]
+    Ended,
+    /// It is not our packer, or the stream was damaged.
+    #[error("the packer cannot be understood: {0}")]
+    Wire(#[from] WireError),
+    /// It says something else than what was asked for.
+    #[error("the packer answered something else than what it was asked: {0}")]
+    Unexpected(String),
+    /// The tree makes no sense.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A file could not be read.
+    #[error("`{path}` cannot be read from the image: {reason}")]
+    File {
+        /// Which.
+        path: String,
+        /// The system's reason.
+        reason: String,
+    },
+    /// Who takes the bytes failed.
+    #[error("{0}")]
+    Sink(String),
+}
+
+/// A part of a file's content.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// Bytes.
+    Data(&'a [u8]),
+    /// So many zeros.
+    Hole(u64),
+    /// The file is complete.
+    End,
+}
+
+/// Something in the tree that cannot be in a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// See the module.
+pub struct Packer {
+    channel: Box<dyn Channel>,
+    frames: FrameReader,
+    chunk: Vec<u8>,
+}
+
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Packer").finish_non_exhaustive()
+    }
+}
+
+impl Packer {
+    /// Greets a packer.
+    ///
+    /// # Errors
+    /// [`PackerError`]
+    pub fn connect(channel: Box<dyn Channel>, setup: &PackerSetup) -> Result<Packer, PackerError> {
+        let mut packer = Packer { channel, frames: FrameReader::default(), chunk: vec![0; 256 << 10] };
+        packer.send(setup)?;
+        match packer.reply()? {
+            PackerReply::Hello { version: VERSION } => Ok(packer),
+            other => Err(PackerError::Unexpected(format!("{other:?}"))),
+        }
+    }
+
+    /// Lists the tree.
+    ///
+    /// # Errors
+    /// [`PackerError`]
+    pub fn list(&mut self) -> Result<(Tree, Vec<Skipped>), PackerError> {
+        self.send(&PackerRequest::List)?;
+        let (mut tree, mut skipped) = (TreeBuilder::default(), vec![]);
+        loop {
+            match self.reply()? {
+                PackerReply::Entry(entry) => drop(tree.push(entry)?),
+                PackerReply::Skipped { path, reason } => skipped.push(Skipped { path, reason }),
+                PackerReply::Listed { entries } => {
+                    let tree = tree.finish()?;
+                    if tree.len() != entries as usize {
+                        return Err(PackerError::Unexpected(format!("{entries} entries, but {} came", tree.len())));
+                    }
+                    return Ok((tree, skipped));
+                }
+                other => return Err(PackerError::Unexpected(format!("{other:?}"))),
+            }
+        }
+    }
+
+    /// Reads files one after the other, at most `limit` bytes of each. What goes wrong with one file ends it all.
+    ///
+    /// # Errors
+    /// [`PackerError`]; what `sink` says is [`PackerError::Sink`].
+    pub fn read(
+        &mut self,
+        paths: &[Vec<u8>],
+        limit: u64,
+        mut sink: impl FnMut(Piece<'_>) -> Result<(), String>,
+    ) -> Result<(), PackerError> {
+        // A request has to fit into a frame, and the packer should have the next one before it is done with this.
+        const MANY: usize = 64;
+        let mut batches = paths.chunks(MANY);
+        let mut ahead = batches.next();
+        if let Some(batch) = ahead {
+            self.send(&PackerRequest::Read { paths: batch.to_vec(), limit })?;
+        }
+        while let Some(batch) = ahead {
+            ahead = batches.next();
+            if let Some(next) = ahead {
+                self.send(&PackerRequest::Read { paths: next.to_vec(), limit })?;
+            }
+            for path in batch {
+                self.read_one(path, &mut sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_one(&mut self, path: &[u8], sink: &mut impl FnMut(Piece<'_>) -> Result<(), String>) -> Result<(), PackerError> {
+        loop {
+            let piece = match self.frame()? {
+                Frame::Data(bytes) => Piece::Data(bytes),
+                Frame::Message(bytes) => match slim_sensor::wire::decode(bytes)? {
+                    PackerReply::Hole { length } => Piece::Hole(length),
+                    PackerReply::FileEnd { error: None } => Piece::End,
+                    PackerReply::FileEnd { error: Some(reason) } => {
+                        return Err(PackerError::File { path: crate::escape::escape(path), reason });
+                    }
+                    other => return Err(PackerError::Unexpected(format!("{other:?}"))),
+                },
+            };
+            let is_end = piece == Piece::End;
+            sink(piece).map_err(PackerError::Sink)?;
+            if is_end {
+                return Ok(());
+            }
+        }
+    }
+
+    fn send<T: serde::Serialize>(&mut self, message: &T) -> Result<(), PackerError> {
+        let mut bytes = vec![];
+        put_message(&mut bytes, message);
+        self.channel.write_all(&bytes)?;
+        Ok(self.channel.flush()?)
+    }
+
+    fn reply(&mut self) -> Result<PackerReply, PackerError> {
+        Ok(self.frame()?.message()?)
+    }
+
+    fn frame(&mut self) -> Result<Frame<'_>, PackerError> {
+        while !self.frames.has_frame()? {
+            match self.channel.read(&mut self.chunk) {
+                Ok(0) => return Err(PackerError::Ended),
+                Ok(length) => self.frames.feed(&self.chunk[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.frames.next_frame()?.ok_or(PackerError::Ended)
+    }
+}
+
+/// The files of a tree, for the plan's closures.
+#[derive(Debug)]
+pub struct TreeContents<'a> {
+    tree: &'a Tree,
+    packer: Mutex<&'a mut Packer>,
+}
+
+impl<'a> TreeContents<'a> {
+    /// Reads through `packer`, which listed `tree`.
+    pub fn new(tree: &'a Tree, packer: &'a mut Packer) -> TreeContents<'a> {
+        TreeContents { tree, packer: Mutex::new(packer) }
+    }
+}
+
+impl Contents for TreeContents<'_> {
+    fn read(&self, file: EntryId, limit: u64) -> io::Result<Vec<u8>> {
+        self.read_each(&[file], limit).pop().unwrap_or_else(|| Err(PackerError::Ended.into()))
+    }
+
+    fn read_each(&self, files: &[EntryId], limit: u64) -> Vec<io::Result<Vec<u8>>> {
+        let paths: Vec<Vec<u8>> = files.iter().map(|&file| self.tree.path(file)).collect();
+        let mut packer = self.packer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut contents, mut current) = (Vec::with_capacity(paths.len()), vec![]);
+        let result = packer.read(&paths, limit, |piece| {
+            match piece {
+                Piece::Data(bytes) => current.extend_from_slice(bytes),
+                Piece::Hole(length) => {
+                    let length = usize::try_from(length.min(limit)).unwrap_or(usize::MAX);
+                    current.resize(current.len().saturating_add(length), 0);
+                }
+                Piece::End => contents.push(Ok(std::mem::take(&mut current))),
+            }
+            // The packer was told the limit; one that ignores it is not ours.
+            if current.len() as u64 > limit { Err("more bytes than asked for".to_owned()) } else { Ok(()) }
+        });
+        if let Err(error) = result {
+            let text = error.to_string();
+            while contents.len() < files.len() {
+                contents.push(Err(io::Error::other(text.clone())));
+            }
+        }
+        contents
+    }
+}
+
+impl From<PackerError> for io::Error {
+    fn from(error: PackerError) -> io::Error {
+        io::Error::other(error)
+    }
+}

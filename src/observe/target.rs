@@ -1,0 +1,338 @@
+//! The observed container: how it differs from a plain one, its start, and its end.
+//!
+//! The program must not be able to tell: so its container is created from the user's options, and what the sensor needs
+//! on top (root, capabilities, the stub in front of the command) is given up again by the stub before the program runs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfigLogConfig, PortBinding};
+use futures_util::StreamExt;
+use slim_probes::{Output, OutputCollector};
+use slim_sensor::stub::StubSpec;
+use tokio::io::AsyncWriteExt;
+
+use super::monitor::{Monitor, SessionEnd};
+use super::observation::{Mount, Shows};
+use super::recorder::{Feed, Recorder};
+use crate::engine::container::{Attached, Container};
+use crate::engine::docker::{Engine, EngineError};
+use crate::engine::inject::Program;
+use crate::engine::options::RunOptions;
+use crate::engine::options::environment::Variable;
+use crate::engine::options::security::Seccomp;
+use crate::hidden;
+use crate::image::source::SourceImage;
+
+/// How long the end of a target that was killed may take to be told.
+const END_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What goes wrong with a target.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Neither image nor options say what to run.
+    #[error("the image has neither ENTRYPOINT nor CMD: say what to run with `--entrypoint` or `--cmd`")]
+    NoCommand,
+    /// The engine refuses to start the program, or the stub could not.
+    #[error("the program could not be started: {0}")]
+    Start(String),
+    /// The monitor did not come up.
+    #[error("the sensor did not start in the container: {0}")]
+    Monitor(String),
+}
+
+/// What to run and how; the same for each container of a run.
+#[derive(Debug, Clone)]
+pub struct TargetSpec {
+    /// Container configuration without entrypoint and command.
+    body: ContainerCreateBody,
+    /// The program's command line.
+    pub command: Vec<String>,
+    stub: StubSpec,
+    with_fanotify: bool,
+}
+
+/// A running (or ended) observed container.
+#[derive(Debug)]
+pub struct Target {
+    /// The container.
+    pub container: Container,
+    /// Its monitor.
+    pub monitor: Monitor,
+    /// Published ports: where the container's port is to be reached from here.
+    pub published: BTreeMap<u16, SocketAddr>,
+    program: String,
+    stub: StubSpec,
+}
+
+/// A command that was run in a target's container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Its exit code; `None` where the engine never told.
+    pub exit_code: Option<i64>,
+    /// What it wrote to standard output.
+    pub stdout: Output,
+    /// What it wrote to standard error.
+    pub stderr: Output,
+}
+
+impl TargetSpec {
+    /// Works out the container of `image` with the user's options, in which `ports` can be reached.
+    ///
+    /// # Errors
+    /// [`TargetError::NoCommand`]
+    pub fn new(image: &SourceImage, options: &RunOptions, ports: &[u16], with_fanotify: bool) -> Result<TargetSpec, TargetError> {
+        let config = image.config.config.clone().unwrap_or_default();
+        let or_empty = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
+        let command = options.command_line(&or_empty(&config.entrypoint), &or_empty(&config.cmd));
+        if command.is_empty() {
+            return Err(TargetError::NoCommand);
+        }
+        let plain = options.capabilities.plain();
+        let environment = options.environment.iter().map(Variable::to_api);
+        let environment: Vec<String> = config.env.clone().unwrap_or_default().into_iter().chain(environment).collect();
+        let home = environment.iter().rev().find_map(|variable| variable.strip_prefix("HOME="));
+
+        let mut body = ContainerCreateBody::default();
+        options.apply(&mut body);
+        body.image = Some(image.id.clone());
+        body.user = Some("0".to_owned());
+        body.healthcheck = Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() });
+        let host = body.host_config.get_or_insert_default();
+        let (add, drop) = options.capabilities.observed();
+        (host.cap_add, host.cap_drop) = (Some(add), Some(drop));
+        // The log is shown when the program fails; it must be readable, and not fill the host's disk.
+        let bounds = HashMap::from([("max-size".to_owned(), "16m".to_owned()), ("max-file".to_owned(), "2".to_owned())]);
+        host.log_config = Some(HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(bounds) });
+        if has_own_network(host.network_mode.as_deref()) {
+            let published = host.port_bindings.get_or_insert_default();
+            let any = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: None };
+            for port in ports {
+                published.entry(format!("{port}/tcp")).or_insert_with(|| Some(vec![any.clone()]));
+            }
+            let exposed = body.exposed_ports.get_or_insert_default();
+            for port in ports.iter().map(|port| format!("{port}/tcp")) {
+                if !exposed.contains(&port) {
+                    exposed.push(port);
+                }
+            }
+        }
+        let stub = StubSpec {
+            socket: String::new(),
+            session: "target".to_owned(),
+            user: options.user.clone().or_else(|| config.user.clone()).unwrap_or_default(),
+            capabilities: plain.mask(),
+            deny: options.security.seccomp == Seccomp::EngineDefault,
+            home_is_set: home.is_some_and(|home| !home.is_empty()),
+        };
+        Ok(TargetSpec { body, command, stub, with_fanotify })
+    }
+
+    /// The same container with another command.
+    #[must_use]
+    pub fn with_command(&self, command: Vec<String>) -> TargetSpec {
+        TargetSpec { command, ..self.clone() }
+    }
+
+    /// Creates the container and starts the program in it, observed.
+    ///
+    /// # Errors
+    /// [`TargetError`]
+    pub async fn start(&self, engine: &Engine, program: &Program, role: &str, feed: Feed) -> Result<Target, TargetError> {
+        let stub = StubSpec { socket: secret(), ..self.stub.clone() };
+        let mut body = self.body.clone();
+        let mut words = vec![hidden::STUB.to_owned(), to_json(&stub)];
+        words.extend(self.command.iter().cloned());
+        (body.entrypoint, body.cmd) = (Some(vec![program.path()]), Some(words));
+        let (container, _) = program.create(engine, role, &body, false).await?;
+        if let Err(error) = container.start().await {
+            let state = container.state().await.map(|state| state.error).unwrap_or_default();
+            let reason = if state.is_empty() { error.to_string() } else { state };
+            return Err(TargetError::Start(reason));
+        }
+        let fanotify = if self.with_fanotify { "fanotify" } else { "none" };
+        let order = vec![program.path(), hidden::MONITOR.to_owned(), stub.socket.clone(), fanotify.to_owned()];
+        let (monitor, inspected) = tokio::join!(container.exec(order, true), container.inspect());
+        let (attached, exec) = match monitor {
+            Ok(started) => started,
+            Err(error) => return Err(start_failure(&container, &error.to_string()).await),
+        };
+        let monitor = Monitor::follow(attached, exec, feed);
+        let status = monitor.wait_for(|status| status.greeted && status.target().is_some()).await;
+        if status.target().is_none() {
+            let (complaints, code) = monitor.post_mortem().await;
+            let reason = format!("{complaints} (exit code {})", code.map_or("unknown".to_owned(), |code| code.to_string()));
+            return Err(start_failure(&container, &reason).await);
+        }
+        let published = published(&inspected?);
+        Ok(Target { container, monitor, published, program: program.path(), stub })
+    }
+}
+
+/// The stub's own words where it ended, else what went wrong with the monitor.
+async fn start_failure(container: &Container, reason: &str) -> TargetError {
+    match container.state().await {
+        Ok(state) if !state.running => {
+            let said = container.log(20).await.join("; ");
+            TargetError::Start(if said.is_empty() { format!("exit code {}", state.exit_code) } else { said })
+        }
+        _ => TargetError::Monitor(reason.to_owned()),
+    }
+}
+
+impl Target {
+    /// Runs a command beside the program, as its user, in its environment, observed. Its exit code, standard output and
+    /// standard error.
+    ///
+    /// # Errors
+    /// [`TargetError::Engine`]
+    pub async fn run(&self, session: &str, command: &[String], input: &[u8]) -> Result<Finished, TargetError> {
+        let stub = StubSpec { session: session.to_owned(), ..self.stub.clone() };
+        let mut words = vec![self.program.clone(), hidden::STUB.to_owned(), to_json(&stub)];
+        words.extend(command.iter().cloned());
+        let (mut parts, mut to_command, exec) = self.container.exec_parts(words, !input.is_empty()).await?;
+        let write = async {
+            // A command that does not read its input is not a failure.
+            let _ = to_command.write_all(input).await;
+            let _ = to_command.shutdown().await;
+        };
+        let read = async {
+            let (mut output, mut error) = (OutputCollector::default(), OutputCollector::default());
+            while let Some(Ok(part)) = parts.next().await {
+                match part {
+                    LogOutput::StdErr { message } => error.push(&message),
+                    part => output.push(&part.into_bytes()),
+                }
+            }
+            (output.finish(), error.finish())
+        };
+        let ((), (stdout, stderr)) = tokio::join!(write, read);
+        // The stream can end a moment before the engine knows of the end.
+        let mut exit_code = exec.exit_code().await?;
+        for _ in 0..20 {
+            if exit_code.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+            exit_code = exec.exit_code().await?;
+        }
+        Ok(Finished { exit_code, stdout, stderr })
+    }
+
+    /// Connects to `port` on `address` from inside the container's network namespace.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn relay(&self, address: std::net::IpAddr, port: u16) -> Result<Attached, EngineError> {
+        let words = vec![self.program.clone(), hidden::RELAY.to_owned(), address.to_string(), port.to_string()];
+        Ok(self.container.exec(words, true).await?.0)
+    }
+
+    /// Stops the program as `docker stop` does: its stop signal, then patience, then SIGKILL; but everything is told
+    /// before the kill. Its exit code, and whether it ended by itself in time.
+    ///
+    /// # Errors
+    /// [`TargetError::Engine`]
+    pub async fn stop(&self, signal: &str, grace: Duration) -> Result<(i64, bool), TargetError> {
+        self.container.kill(signal).await?;
+        match tokio::time::timeout(grace, self.container.wait()).await {
+            Ok(code) => Ok((code?, true)),
+            Err(_) => {
+                let _ = tokio::time::timeout(END_PATIENCE, self.monitor.end()).await;
+                self.container.kill("SIGKILL").await?;
+                Ok((self.container.wait().await?, false))
+            }
+        }
+    }
+
+    /// Judges whether everything that was done has been told, once the container has ended with `exit_code`.
+    pub async fn settle(&self, recorder: &Recorder, exit_code: i64) {
+        let status = tokio::time::timeout(END_PATIENCE, self.monitor.wait_for(|status| status.closed)).await;
+        let status = status.unwrap_or_else(|_| self.monitor.status());
+        if let Some(damage) = status.damage.filter(|_| status.ended.is_none()) {
+            return recorder.lose(format!("the sensor's records are damaged: {damage}"));
+        }
+        if status.ended.is_some() {
+            return;
+        }
+        let (complaints, code) = self.monitor.post_mortem().await;
+        match code {
+            // The program was killed, and the kernel killed the monitor with its pid namespace.
+            Some(137) | None if exit_code > 128 => recorder.tail_unknown(),
+            _ => recorder.lose(format!(
+                "the sensor ended before the program did (exit code {}) {complaints}",
+                code.map_or("unknown".to_owned(), |code| code.to_string())
+            )),
+        }
+    }
+
+    /// How the target's session ended, where it has.
+    #[must_use]
+    pub fn session_end(&self) -> Option<SessionEnd> {
+        self.monitor.status().target().and_then(|session| session.end)
+    }
+}
+
+fn to_json(stub: &StubSpec) -> String {
+    serde_json::to_string(stub).expect("a spec is plain data")
+}
+
+/// A name that nobody guesses, for a socket in a network namespace that may be shared.
+fn secret() -> String {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).expect("the system has randomness: `Owner` took some at the start");
+    random.iter().fold("slim-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+}
+
+/// Whether ports can be published: not with the host's network, none, or another container's.
+fn has_own_network(mode: Option<&str>) -> bool {
+    !mode.is_some_and(|mode| mode == "host" || mode == "none" || mode.starts_with("container:"))
+}
+
+fn published(inspected: &ContainerInspectResponse) -> BTreeMap<u16, SocketAddr> {
+    let ports = inspected.network_settings.as_ref().and_then(|settings| settings.ports.as_ref());
+    let mut published = BTreeMap::new();
+    for (name, bindings) in ports.into_iter().flatten() {
+        let Some(port) = name.strip_suffix("/tcp").and_then(|port| port.parse().ok()) else { continue };
+        let address = bindings.iter().flatten().find_map(|binding| {
+            let port = binding.host_port.as_ref()?.parse().ok()?;
+            let ip: std::net::IpAddr = binding.host_ip.as_deref().unwrap_or_default().parse().ok()?;
+            let ip = if ip.is_unspecified() { std::net::Ipv4Addr::LOCALHOST.into() } else { ip };
+            Some(SocketAddr::new(ip, port))
+        });
+        published.extend(address.map(|address| (port, address)));
+    }
+    published
+}
+
+/// What is mounted in a container, for the plan: which paths below are not the image's own.
+#[must_use]
+pub fn mounts_of(inspected: &ContainerInspectResponse, own: &str) -> Vec<Mount> {
+    let engine = |target: &str| Mount { target: target.as_bytes().to_vec(), shows: Shows::Engine };
+    let mut mounts: Vec<Mount> = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", own].map(engine).into();
+    for mount in inspected.mounts.iter().flatten() {
+        let Some(target) = mount.destination.as_deref().filter(|target| !target.starts_with(own)) else { continue };
+        let kind = mount.typ.map(|kind| kind.to_string()).unwrap_or_default();
+        let shows = match kind.as_str() {
+            "tmpfs" => Shows::Engine,
+            // The engine fills a new volume from the image; one that it named itself is new.
+            "volume" if mount.name.as_deref().is_some_and(is_anonymous) => Shows::Image,
+            _ => Shows::User,
+        };
+        mounts.push(Mount { target: target.as_bytes().to_vec(), shows });
+    }
+    let tmpfs = inspected.host_config.as_ref().and_then(|host| host.tmpfs.as_ref());
+    mounts.extend(tmpfs.into_iter().flat_map(HashMap::keys).map(|target| engine(target)));
+    mounts
+}
+
+/// The engine's own names for volumes.
+fn is_anonymous(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
