@@ -3,7 +3,10 @@
 //! One pipeline: resolve the image, observe its container while probes exercise it, plan what is kept and why, pack it
 //! into a single layer, report. A step never calls a later one.
 
+pub mod cli;
+pub mod engine;
 pub mod escape;
+pub mod exit;
 pub mod image;
 pub mod observe;
 pub mod plan;
