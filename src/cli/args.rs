@@ -173,7 +173,7 @@ impl fmt::Debug for Secret {
 pub struct ContainerArgs {
     /// Set a variable; `NAME` alone takes its value from here
     #[arg(long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
+    pub env: Vec<Secret>,
     /// Set the variables of a file
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<String>,

@@ -5,6 +5,7 @@
 //! never see a string that could still be wrong, and help, errors and parsing come from one place.
 
 pub mod args;
+pub mod continue_after;
 pub mod request;
 pub mod style;
 pub mod words;

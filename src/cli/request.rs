@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{BuildArgs, ContainerArgs, KeepArgs, KeepLookedAt, OutputArgs, ProbeArgs, Secret, TargetArgs};
+use super::continue_after::parse_continue_after;
 use super::words::parse_command_line;
 use crate::engine::capabilities::CapabilityOptions;
 use crate::engine::options::RunOptions;
@@ -294,7 +295,7 @@ fn run_options(args: ContainerArgs, outside: &dyn Outside) -> Result<RunOptions,
         let bytes = outside.read(path).map_err(|error| unreadable("--env-file", path, &error))?;
         environment.extend(parse_environment_file(&bytes, &lookup).map_err(|error| wrong("--env-file", path, error))?);
     }
-    for text in &args.env {
+    for Secret(text) in &args.env {
         let name = text.split('=').next().unwrap_or_default();
         environment.push(parse_variable(text, &lookup).map_err(|error| wrong("--env", name, error))?);
     }
@@ -350,7 +351,7 @@ fn probe_flags(args: ProbeArgs) -> Result<ProbeFlags, UsageError> {
         (None, _) => HttpProbe::Auto,
     };
     let continue_after =
-        ContinueAfter::parse(&args.continue_after).map_err(|error| wrong("--continue-after", &args.continue_after, error))?;
+        parse_continue_after(&args.continue_after).map_err(|error| wrong("--continue-after", &args.continue_after, error))?;
     Ok(ProbeFlags {
         http,
         ports: args.http_probe_ports,
@@ -378,20 +379,19 @@ fn probe_flags(args: ProbeArgs) -> Result<ProbeFlags, UsageError> {
 fn keep_flags(args: KeepArgs, outside: &dyn Outside) -> Result<KeepFlags, UsageError> {
     let mut paths = Vec::new();
     let mut permissions = Vec::new();
-    let mut include = |option, line: &str, shown: &str| {
-        let (path, special) = split_permissions(line);
-        paths.push(absolute(path).map_err(|error| wrong(option, shown, error))?);
+    let mut include = |text: &str| {
+        let (path, special) = split_permissions(text);
         permissions.extend(special);
-        Ok(())
+        absolute(path).map(|path| paths.push(path))
     };
     for text in &args.include_path {
-        include("--include-path", text, text)?;
+        include(text).map_err(|error| wrong("--include-path", text, error))?;
     }
     for file in &args.include_path_file {
         let bytes = outside.read(file).map_err(|error| unreadable("--include-path-file", file, &error))?;
         let text = String::from_utf8(bytes).map_err(|_| wrong("--include-path-file", file, "it is not UTF-8"))?;
         for line in path_lines(&text) {
-            include("--include-path-file", line, &format!("{file}` with `{line}"))?;
+            include(line).map_err(|error| wrong("--include-path-file", file, format!("`{line}`: {error}")))?;
         }
     }
     for text in &args.path_perms {

@@ -214,7 +214,7 @@ fn complaints_name_the_flag_and_never_a_secret() {
         (&["app", "--include-path", "x"], "`--include-path x`: the path in the container must be absolute"),
         (
             &["app", "--include-path-file", "bad.paths"],
-            "`--include-path-file bad.paths` with `srv`: the path in the container must be absolute",
+            "`--include-path-file bad.paths`: `srv`: the path in the container must be absolute",
         ),
         (&["app", "--include-path-file", "bytes"], "`--include-path-file bytes`: it is not UTF-8"),
         (&["app", "--include-bin", "ls"], "`--include-bin ls`: the path in the container must be absolute"),

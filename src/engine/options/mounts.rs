@@ -20,7 +20,7 @@ pub enum MountError {
     #[error("a volume is written `HOST_PATH_OR_NAME:PATH[:OPTIONS]`, or `PATH` alone for a fresh one")]
     Volume,
     /// A path on this host that starts nowhere.
-    #[error("the host path `{0}` is relative: write it in full, such as `\"$PWD/{name}\"`", name = .0.trim_start_matches("./"))]
+    #[error("the host path `{0}` is relative: write it in full, such as `\"{full}\"`", full = in_full(.0))]
     RelativeSource(String),
     /// A name that an engine refuses for a volume.
     #[error("`{0}` is neither an absolute path nor the name of a volume (letters, digits, `_`, `.`, `-`; at least two)")]
@@ -84,6 +84,14 @@ pub enum MountError {
     /// `tmpfs-size`.
     #[error("`tmpfs-size`: {0}")]
     Size(#[from] SizeError),
+}
+
+/// How a shell writes the path that was probably meant.
+fn in_full(path: &str) -> String {
+    match path.strip_prefix("~/") {
+        Some(rest) => format!("$HOME/{rest}"),
+        None => format!("$PWD/{}", path.strip_prefix("./").unwrap_or(path)),
+    }
 }
 
 /// What one `--volume`, or one `--mount`, asks for.

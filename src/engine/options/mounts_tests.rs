@@ -19,6 +19,7 @@ fn volumes() {
         ("/a:/b:ro:rw", form),
         ("./data:/x", "the host path `./data` is relative: write it in full, such as `\"$PWD/data\"`"),
         ("data/x:/x", "the host path `data/x` is relative: write it in full, such as `\"$PWD/data/x\"`"),
+        ("~/data:/x", "the host path `~/data` is relative: write it in full, such as `\"$HOME/data\"`"),
         ("..:/x", "the host path `..` is relative: write it in full, such as `\"$PWD/..\"`"),
         ("d:/x", "`d` is neither an absolute path nor the name of a volume (letters, digits, `_`, `.`, `-`; at least two)"),
         (
