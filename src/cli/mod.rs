@@ -1,0 +1,13 @@
+//! The command line: what can be typed ([`args`]), and what it means ([`request`]).
+//!
+//! The two are different types on purpose. What was typed is strings and numbers, checked one by one by clap; what it
+//! means is ready objects, checked against each other, with the files that were named read. So the steps of the pipeline
+//! never see a string that could still be wrong, and help, errors and parsing come from one place.
+
+pub mod args;
+pub mod continue_after;
+pub mod request;
+pub mod style;
+pub mod words;
+
+pub use args::Cli;
