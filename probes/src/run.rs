@@ -1,0 +1,234 @@
+//! The HTTP probes of a run: each command on each port, in the order in which the user gave them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::HttpCommand;
+use crate::connect::{Connect, Phases};
+use crate::crawl::{self, Crawl, CrawlOptions, Cut, Records};
+use crate::http::Client;
+use crate::record::{HttpRecord, Outcome, Truncated};
+
+/// Most warnings of one kind that are told one by one.
+const MAX_WARNINGS: usize = 10;
+
+/// How requests are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpOptions {
+    /// For one attempt, from connecting to the last byte of the answer.
+    pub timeout: Duration,
+    /// How often a connection that was refused is tried again.
+    pub retry_count: u32,
+    /// How long to wait before that.
+    pub retry_wait: Duration,
+    /// How far crawls go.
+    pub crawl: CrawlOptions,
+}
+
+impl Default for HttpOptions {
+    /// docker-slim waits 8 s between retries, as it can't know when a program is ready. Who calls this looks before it asks.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            retry_count: 5,
+            retry_wait: Duration::from_secs(1),
+            crawl: CrawlOptions::default(),
+        }
+    }
+}
+
+/// What came of the HTTP probes of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpResult {
+    /// Each request, in the order in which they were made (within a wave of a crawl: in sorted order).
+    pub records: Vec<HttpRecord>,
+    /// Each port that was asked, in this order, and what it speaks.
+    pub ports: Vec<PortResult>,
+    /// The crawls, in the order in which they were made.
+    pub crawls: Vec<Crawl>,
+}
+
+/// What a port speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortResult {
+    /// The target's port.
+    pub port: u16,
+    /// What it speaks.
+    pub speaks: Speaks,
+}
+
+/// What a port speaks, as its answers tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaks {
+    /// At least one answer in HTTP.
+    Http,
+    /// Something else; the beginning of what it said, as text.
+    Other(String),
+    /// No answer at all; the last reason, in words.
+    Nothing(String),
+}
+
+/// Makes the requests of all `commands` on all `ports` (of a command with a port of its own: only there); where there is no
+/// command, `GET /` with crawling. Every request is told to `phases` before it is made.
+///
+/// Nothing is an error here, not even that nobody answers: the caller knows what was to be expected.
+pub async fn probe_http(
+    options: &HttpOptions,
+    commands: &[HttpCommand],
+    ports: &[u16],
+    connect: &dyn Connect,
+    phases: &dyn Phases,
+) -> HttpResult {
+    let front_page = [HttpCommand::front_page()];
+    let commands = if commands.is_empty() { &front_page } else { commands };
+    let client = Client::new(connect, options);
+    let mut records = Records::default();
+    let mut crawls = vec![];
+    let requests = plan(commands, ports);
+    let several_ports = requests.iter().map(|(port, _)| port).collect::<BTreeSet<_>>().len() > 1;
+    for (port, command) in &requests {
+        let place = if several_ports { format!(" on port {port}") } else { String::new() };
+        let name = format!("{} {}{place}", command.method, command.resource);
+        phases.begin(&name).await;
+        let first = client.request(*port, command).await;
+        if command.crawl {
+            let name = format!("crawl {name}");
+            crawls.push(crawl::crawl(&client, &options.crawl, command, &name, first, phases, &mut records).await);
+        } else {
+            crawl::follow_redirects(&client, command, first, phases, &mut records).await;
+        }
+    }
+    let records = records.all;
+    HttpResult { ports: speaking(&requests, &records), records, crawls }
+}
+
+/// Each request with its port: command by command, so that a login comes before what needs it, on each port.
+fn plan<'a>(commands: &'a [HttpCommand], ports: &[u16]) -> Vec<(u16, &'a HttpCommand)> {
+    let mut distinct = vec![];
+    for port in ports {
+        if !distinct.contains(port) {
+            distinct.push(*port);
+        }
+    }
+    let mut requests = vec![];
+    for command in commands {
+        match command.port {
+            Some(port) => requests.push((port, command)),
+            None => requests.extend(distinct.iter().map(|&port| (port, command))),
+        }
+    }
+    requests
+}
+
+/// What each port speaks: HTTP if any answer is HTTP, else what was learnt last.
+fn speaking(requests: &[(u16, &HttpCommand)], records: &[HttpRecord]) -> Vec<PortResult> {
+    let mut ports: Vec<PortResult> = vec![];
+    for &(port, _) in requests {
+        if ports.iter().any(|known| known.port == port) {
+            continue;
+        }
+        let mut speaks = Speaks::Nothing(String::new());
+        for record in records.iter().filter(|record| record.port == port) {
+            speaks = match (&record.outcome, speaks) {
+                (Outcome::Answered(_), _) | (_, Speaks::Http) => Speaks::Http,
+                (Outcome::NotHttp(seen), _) => Speaks::Other(seen.clone()),
+                (Outcome::Failed(_), other @ Speaks::Other(_)) => other,
+                (Outcome::Failed(reason), Speaks::Nothing(_)) => Speaks::Nothing(reason.clone()),
+            };
+        }
+        ports.push(PortResult { port, speaks });
+    }
+    ports
+}
+
+impl HttpResult {
+    /// How many requests were answered in HTTP, with any status.
+    #[must_use]
+    pub fn answered(&self) -> usize {
+        self.records.iter().filter(|record| record.answer().is_some()).count()
+    }
+
+    /// How many were not.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.records.len() - self.answered()
+    }
+
+    /// How many were answered with a status of 500 or more.
+    #[must_use]
+    pub fn server_errors(&self) -> usize {
+        self.records.iter().filter(|record| is_server_error(record)).count()
+    }
+
+    /// What a user should be told: server errors, broken answers, requests without an answer on a port that speaks HTTP
+    /// otherwise, and crawls that were cut short. A port that never speaks HTTP is for the caller to judge.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = vec![];
+        let name = |record: &HttpRecord| format!("`{} {}` on port {}", record.method, record.resource, record.port);
+        warn_each(&mut warnings, "requests were answered with a server error", self.records.iter(), |record| {
+            let status = record.answer()?.status;
+            is_server_error(record).then(|| format!("{} was answered with {}", name(record), status_text(status)))
+        });
+        warn_each(&mut warnings, "answers were not read to their end", self.records.iter(), |record| {
+            let answer = record.answer()?;
+            let why = match answer.truncated? {
+                Truncated::TooLong => "is too long",
+                Truncated::TimedOut => "did not end in time",
+                Truncated::Broken => "broke off",
+            };
+            Some(format!("the answer to {} {why}: {} bytes of it were read", name(record), answer.size))
+        });
+        warn_each(&mut warnings, "requests were not answered", self.records.iter(), |record| {
+            let Outcome::Failed(reason) = &record.outcome else { return None };
+            self.speaks_http(record.port).then(|| format!("{} was not answered: {reason}", name(record)))
+        });
+        for crawl in &self.crawls {
+            for cut in &crawl.cut {
+                let bound = match cut {
+                    Cut::Depth => "the depth (`--http-crawl-max-depth`)",
+                    Cut::PageCount => "the number of pages (`--http-crawl-max-page-count`)",
+                    Cut::Timeout => "the time (`--http-crawl-timeout`)",
+                    Cut::PageSize => "the size of a page that is searched for links",
+                };
+                let Crawl { start, port, pages, .. } = crawl;
+                warnings.push(format!("the crawl of `{start}` on port {port} left pages out after {pages}: {bound} is bounded"));
+            }
+        }
+        warnings
+    }
+
+    fn speaks_http(&self, port: u16) -> bool {
+        self.ports.iter().any(|known| known.port == port && known.speaks == Speaks::Http)
+    }
+}
+
+fn is_server_error(record: &HttpRecord) -> bool {
+    record.answer().is_some_and(|answer| answer.status >= 500)
+}
+
+/// The number with the words that belong to it, such as `503 Service Unavailable`.
+fn status_text(status: u16) -> String {
+    match http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()) {
+        Some(reason) => format!("{status} {reason}"),
+        None => status.to_string(),
+    }
+}
+
+/// Adds a warning for each record that `tell` has words for, and only a number for what is more than a few.
+fn warn_each<'a>(
+    warnings: &mut Vec<String>,
+    kind: &str,
+    records: impl Iterator<Item = &'a HttpRecord>,
+    tell: impl Fn(&HttpRecord) -> Option<String>,
+) {
+    let mut told = records.filter_map(tell);
+    warnings.extend(told.by_ref().take(MAX_WARNINGS));
+    let more = told.count();
+    if more > 0 {
+        warnings.push(format!("{more} more {kind}"));
+    }
+}

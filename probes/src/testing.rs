@@ -1,0 +1,1 @@
+//! Small real servers for the tests.
