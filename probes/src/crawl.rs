@@ -21,7 +21,8 @@ use url::Url;
 
 use crate::command::HttpCommand;
 use crate::connect::Phases;
-use crate::http::{Client, HOST_NAME};
+use crate::exchange::HOST_NAME;
+use crate::http::Client;
 use crate::links;
 use crate::record::{Crawled, HttpRecord, Outcome};
 
@@ -279,4 +280,288 @@ fn is_excluded(resource: &str, pattern: &str) -> bool {
         resource = &resource[found + part.len()..];
     }
     resource.ends_with(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use tokio::sync::Barrier;
+
+    use super::*;
+    use crate::run::{HttpOptions, HttpResult, probe_http};
+    use crate::testing::{Heard, Loopback, Server, options, page, path, reply};
+
+    async fn crawl_with(server: &Server, crawl: CrawlOptions, command: HttpCommand) -> (HttpResult, Vec<String>) {
+        let heard = Heard::default();
+        let options = HttpOptions { crawl, ..options() };
+        let result = probe_http(&options, &[command], &[server.port], &Loopback, &heard).await;
+        (result, heard.all())
+    }
+
+    async fn crawl(server: &Server, options: CrawlOptions) -> (HttpResult, Vec<String>) {
+        crawl_with(server, options, HttpCommand::front_page()).await
+    }
+
+    /// Each request as depth, resource, and the page that links to it.
+    fn visits(result: &HttpResult) -> Vec<(u32, &str, &str)> {
+        let mut visits = vec![];
+        for record in &result.records {
+            let (depth, from) = record.crawled.as_ref().map_or((0, ""), |crawled| (crawled.depth, &crawled.from));
+            visits.push((depth, &record.resource[..], from));
+        }
+        visits
+    }
+
+    fn resources(result: &HttpResult) -> Vec<&str> {
+        result.records.iter().map(|record| &record.resource[..]).collect()
+    }
+
+    fn cut(result: &HttpResult) -> Vec<Cut> {
+        result.crawls[0].cut.iter().copied().collect()
+    }
+
+    fn links(links: &[&str]) -> Vec<u8> {
+        page(&links.iter().map(|link| format!("<a href='{link}'>")).collect::<String>())
+    }
+
+    #[tokio::test]
+    async fn waves_are_sorted_and_told() {
+        let server = Server::answering(|request| match path(request) {
+            "/" => links(&["/z", "/a?x=1", "/", "/a?x=1#part", "http://elsewhere/", "/style.css", "/missing"]),
+            "/z" => links(&["/last", "/first"]),
+            "/a?x=1" => links(&["/last", "/z"]),
+            "/missing" => reply("404 Not Found", "content-type: text/html\r\n", "<a href=/never>"),
+            "/style.css" => reply("200 OK", "content-type: text/css\r\n", "<a href=/never>"),
+            _ => page("the end"),
+        })
+        .await;
+        let (result, heard) = crawl(&server, CrawlOptions::default()).await;
+        assert_eq!(
+            visits(&result),
+            [
+                (0, "/", ""),
+                (1, "/a?x=1", "/"),
+                (1, "/missing", "/"),
+                (1, "/style.css", "/"),
+                (1, "/z", "/"),
+                (2, "/first", "/z"),
+                (2, "/last", "/a?x=1"),
+            ]
+        );
+        assert_eq!(heard, ["GET /", "crawl GET / depth 1", "crawl GET / depth 2"]);
+        assert_eq!(result.crawls, [Crawl { start: "/".into(), port: server.port, pages: 7, cut: BTreeSet::new() }]);
+        assert!(server.requests().iter().all(|request| request.starts_with("GET ")));
+    }
+
+    /// The first of a wave is answered only when the last one has been asked for.
+    #[tokio::test]
+    async fn order_does_not_depend_on_speed() {
+        let all_asked = Arc::new(Barrier::new(3));
+        let server = Server::start(move |mut peer| {
+            let all_asked = Arc::clone(&all_asked);
+            async move {
+                let request = peer.read_request().await.expect("request");
+                match path(&request) {
+                    "/" => peer.send(&links(&["/a", "/b", "/c"])).await,
+                    own => {
+                        all_asked.wait().await;
+                        peer.send(&links(&[&format!("{own}/next"), "/shared"])).await;
+                    }
+                }
+            }
+        })
+        .await;
+        let options = CrawlOptions { max_depth: 1, concurrency: 3, ..CrawlOptions::default() };
+        for _ in 0..5 {
+            let (result, _) = crawl(&server, options.clone()).await;
+            assert_eq!(resources(&result), ["/", "/a", "/b", "/c"]);
+            assert_eq!(cut(&result), [Cut::Depth]);
+        }
+    }
+
+    /// Each answer waits for a partner, so one at a time would never end; the server counts who waits.
+    #[tokio::test]
+    async fn concurrency_is_used_and_bounded() {
+        let (pair, waiting, most) = (Arc::new(Barrier::new(2)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let at_most = Arc::clone(&most);
+        let server = Server::start(move |mut peer| {
+            let (pair, waiting, most) = (Arc::clone(&pair), Arc::clone(&waiting), Arc::clone(&most));
+            async move {
+                let request = peer.read_request().await.expect("request");
+                if path(&request) == "/" {
+                    return peer.send(&links(&["/a", "/b", "/c", "/d", "/e", "/f"])).await;
+                }
+                most.fetch_max(waiting.fetch_add(1, SeqCst) + 1, SeqCst);
+                pair.wait().await;
+                waiting.fetch_sub(1, SeqCst);
+                peer.send(&page("")).await;
+            }
+        })
+        .await;
+        let (result, _) = crawl(&server, CrawlOptions { concurrency: 2, ..CrawlOptions::default() }).await;
+        assert_eq!((result.answered(), at_most.load(SeqCst)), (7, 2));
+    }
+
+    #[tokio::test]
+    async fn no_concurrency_is_one_at_a_time() {
+        let server = Server::answering(|_| links(&["/a", "/b"])).await;
+        let (result, _) = crawl(&server, CrawlOptions { concurrency: 0, ..CrawlOptions::default() }).await;
+        assert_eq!(result.answered(), 3);
+    }
+
+    #[tokio::test]
+    async fn an_endless_site_is_bounded() {
+        let server = Server::answering(|request| {
+            let own = path(request).trim_end_matches('/');
+            links(&[&format!("{own}/0"), &format!("{own}/1"), &format!("{own}/2")])
+        })
+        .await;
+        let (result, heard) =
+            crawl(&server, CrawlOptions { max_depth: u32::MAX, max_page_count: 6, ..CrawlOptions::default() }).await;
+        assert_eq!(resources(&result), ["/", "/0", "/1", "/2", "/0/0", "/0/1"]);
+        assert_eq!((cut(&result), heard.len()), (vec![Cut::PageCount], 3));
+        for (max_depth, pages) in [(0, 1), (1, 4), (2, 13)] {
+            let (result, _) = crawl(&server, CrawlOptions { max_depth, ..CrawlOptions::default() }).await;
+            assert_eq!((result.records.len(), cut(&result)), (pages, vec![Cut::Depth]));
+        }
+        for max_page_count in [0, 1] {
+            let (result, _) = crawl(&server, CrawlOptions { max_page_count, ..CrawlOptions::default() }).await;
+            assert_eq!((resources(&result), cut(&result)), (vec!["/"], vec![Cut::PageCount]));
+        }
+    }
+
+    #[tokio::test]
+    async fn time_is_bounded() {
+        let server = Server::start(|mut peer| async move {
+            let request = peer.read_request().await.expect("request");
+            match path(&request) {
+                "/" => peer.send(&links(&["/a", "/b", "/c"])).await,
+                "/b" => peer.wait_for_close().await,
+                _ => peer.send(&page("")).await,
+            }
+        })
+        .await;
+        let options = CrawlOptions { timeout: Duration::from_millis(300), ..CrawlOptions::default() };
+        let (result, _) = crawl(&server, options).await;
+        assert_eq!((resources(&result), cut(&result)), (vec!["/", "/a"], vec![Cut::Timeout]));
+        assert_eq!(
+            result.warnings(),
+            [format!(
+                "the crawl of `/` on port {} left pages out after 2: the time (`--http-crawl-timeout`) is bounded",
+                server.port
+            )]
+        );
+    }
+
+    #[tokio::test]
+    async fn redirects_are_links_within_the_origin() {
+        let server = Server::answering(|request| match path(request) {
+            "/" => reply("302 Found", "location: /login?next=/\r\n", ""),
+            "/login?next=/" => links(&["/loop", "/away", "/broken", "/teapot"]),
+            "/loop" => reply("301 Moved Permanently", "location: /loop\r\n", ""),
+            "/away" => reply("302 Found", "location: http://example.com/\r\n", ""),
+            "/broken" => reply("302 Found", "location: http://[\r\n", "<a href=/never>"),
+            _ => reply("300 Multiple Choices", "location: /never\r\n", ""),
+        })
+        .await;
+        let (result, _) = crawl(&server, CrawlOptions::default()).await;
+        assert_eq!(resources(&result), ["/", "/login?next=/", "/away", "/broken", "/loop", "/teapot"]);
+    }
+
+    #[tokio::test]
+    async fn without_crawling_redirects_are_followed() {
+        let server = Server::answering(|request| match path(request) {
+            "/a" => reply("308 Permanent Redirect", "location: b\r\n", ""),
+            "/b" => reply("302 Found", "location: /a\r\n", ""),
+            "/login" if request.starts_with("POST") => reply("303 See Other", "location: /login\r\n", ""),
+            "/again" => reply("307 Temporary Redirect", "location: /a\r\n", ""),
+            long if long.starts_with("/long") => reply("302 Found", &format!("location: {long}x\r\n"), ""),
+            _ => links(&["/never"]),
+        })
+        .await;
+        let post = |resource| HttpCommand { method: "POST".into(), ..HttpCommand::get(resource) };
+        for (command, expected) in [
+            (HttpCommand::get("/a"), vec![(0, "/a", ""), (1, "/b", "/a")]),
+            (post("/login"), vec![(0, "/login", ""), (1, "/login", "/login")]),
+            (post("/again"), vec![(0, "/again", "")]),
+        ] {
+            let (result, _) = crawl_with(&server, CrawlOptions::default(), command).await;
+            assert_eq!(visits(&result), expected);
+            assert!(result.crawls.is_empty());
+        }
+        let (result, heard) = crawl_with(&server, CrawlOptions::default(), HttpCommand::get("/long")).await;
+        assert_eq!(result.records.len(), 1 + MAX_REDIRECTS as usize);
+        assert_eq!(heard[1], "GET /longx");
+    }
+
+    #[tokio::test]
+    async fn a_large_page_is_searched_to_its_bound() {
+        let server = Server::answering(|request| match path(request) {
+            "/" => page(&format!("<a href=/near>{}<a href=/far>", " ".repeat(crate::MAX_KEPT))),
+            _ => page(""),
+        })
+        .await;
+        let (result, _) = crawl(&server, CrawlOptions::default()).await;
+        assert_eq!((resources(&result), cut(&result)), (vec!["/", "/near"], vec![Cut::PageSize]));
+    }
+
+    #[tokio::test]
+    async fn dangerous_links_are_left_out() {
+        let all = ["/Logout", "/user/1/delete?really", "/deleted", "/admin/x", "/admin", "/x?action=logout"];
+        let server = Server::answering(move |_| links(&all)).await;
+        let (result, _) = crawl(&server, CrawlOptions::default()).await;
+        assert_eq!(resources(&result), ["/", "/admin", "/admin/x", "/x?action=logout"]);
+        let exclude = vec!["/admin/*".into(), "*logout".into()];
+        let (result, _) = crawl(&server, CrawlOptions { exclude, ..CrawlOptions::default() }).await;
+        assert_eq!(resources(&result), ["/", "/admin", "/deleted", "/user/1/delete?really"]);
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, resource, matches) in [
+            ("/logout", "/auth/logout?x", true),
+            ("/logout", "/auth/log-out", false),
+            ("", "/", true),
+            ("*", "/", true),
+            ("/a*", "/a", true),
+            ("/a*", "/b/a", false),
+            ("*.pdf", "/x/y.PDF", true),
+            ("*.pdf", "/x.pdf?download", false),
+            ("/a*b*c", "/a-b-b-c", true),
+            ("/a*b*c", "/a-c-b", false),
+            ("/ab*ba", "/aba", false),
+            ("**", "/x", true),
+        ] {
+            assert_eq!(is_excluded(resource, pattern), matches, "{pattern} {resource}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_kept_within_a_bound() {
+        let mut records = Records::default();
+        let record = |size: usize| HttpRecord {
+            method: "GET".into(),
+            resource: "/".into(),
+            port: 80,
+            protocol: crate::Protocol::Http,
+            attempts: 1,
+            milliseconds: 0,
+            crawled: None,
+            outcome: Outcome::Answered(crate::Answer {
+                status: 200,
+                headers: vec![],
+                digest: String::new(),
+                size: size as u64,
+                truncated: None,
+                body: vec![0; size].into(),
+            }),
+        };
+        for size in [MAX_KEPT_IN_ALL - 10, 11, 10, 1] {
+            records.push(record(size));
+        }
+        let kept: Vec<usize> = records.all.iter().map(|record| record.answer().expect("answer").body.len()).collect();
+        assert_eq!(kept, [MAX_KEPT_IN_ALL - 10, 0, 10, 0]);
+    }
 }

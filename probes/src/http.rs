@@ -1,67 +1,28 @@
-//! One request, from the connection to the last byte of the answer.
-//!
-//! Each request has its own connection (`Connection: close`), so that no answer depends on an earlier one and the
-//! target's workers are free again. The head goes by the name `localhost`: it may stand in a `Host` header as in TLS's
-//! server name (an address may not), and the lists of allowed hosts that frameworks start with let it pass.
+//! Requests to the ports of one target: when a connection is tried again, and which protocol is spoken.
 //!
 //! **Retries.** What is asked twice is done twice, so a request is sent again only if no byte of it was sent: the
-//! connection was refused, or closed before the first byte. A tap between hyper and the connection counts them.
+//! connection was refused, or closed before the first byte.
 //!
 //! **Which protocol?** Where neither the user nor an earlier request has told, HTTP in the clear is tried. A TLS server
 //! shows itself by an alert, by an answer 400 that says so (the libraries that can tell), or by hanging up without a
 //! word (those built on OpenSSL). Then TLS is tried; only if its handshake succeeds is the request sent again, which is no
-//! second time: behind a TLS server the first one cannot have been understood by anybody.
-//!
-//! **Hostile answers.** Headers, body and time are bounded. The whole body (up to [`MAX_BODY`]) is counted and digested, its
-//! first [`MAX_KEPT`] bytes are kept.
+//! second time: behind a TLS server the first one cannot have been understood by anybody. What is found is remembered for the port.
 
 use std::collections::HashMap;
 use std::io;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
-use bytes::Bytes;
-use futures_util::future::{Either, select};
-use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use http::uri::PathAndQuery;
-use http::{Method, Request, Response, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::command::{HttpCommand, Protocol};
 use crate::connect::{Connect, Stream, is_closed_door};
-use crate::record::{Answer, HttpRecord, Outcome, Truncated};
+use crate::exchange::{Attempt, HOST_NAME, exchange, request};
+use crate::record::HttpRecord;
 use crate::run::HttpOptions;
-use crate::tally::Tally;
 use crate::tls;
-
-/// The name that the target is addressed by.
-pub(crate) const HOST_NAME: &str = "localhost";
-/// Most bytes of a body that are read.
-pub const MAX_BODY: u64 = 64 << 20;
-/// Most bytes of a body that are kept in memory.
-pub const MAX_KEPT: usize = 1 << 20;
-/// How much of an answer is looked at to tell what speaks there.
-const MAX_SEEN: usize = 64;
-/// Most headers of an answer. hyper's own bound is 100; large applications send more than that.
-const MAX_HEADERS: usize = 256;
-/// What servers say in an answer 400 to a request that should have come over TLS: Go, nginx, Apache, Tomcat.
-const SPEAKS_TLS: [&str; 4] = [
-    "sent an http request to an https server",
-    "plain http request was sent to https port",
-    "speaking plain http to an ssl-enabled server port",
-    "this combination of host and port requires tls",
-];
 
 /// Makes requests to the ports of one target, and remembers what it learnt about them.
 pub(crate) struct Client<'a> {
@@ -79,18 +40,6 @@ struct PortMemory {
     refused: bool,
 }
 
-/// What came of one attempt.
-enum Attempt {
-    /// An answer in HTTP.
-    Answered(Answer),
-    /// These first bytes, which aren't HTTP.
-    NotHttp(Vec<u8>),
-    /// No byte of the request was sent; `closed`: as the door was closed.
-    NotSent { reason: String, closed: bool },
-    /// No answer; `mute`: the connection was closed without a byte.
-    NoAnswer { reason: String, mute: bool },
-}
-
 impl<'a> Client<'a> {
     pub(crate) fn new(connect: &'a dyn Connect, options: &'a HttpOptions) -> Self {
         Self { connect, options, tls: tls::connector(), ports: Mutex::default() }
@@ -101,7 +50,7 @@ impl<'a> Client<'a> {
         let known = command.protocol.or(self.memory(port).protocol);
         let mut protocol = known.unwrap_or(Protocol::Http);
         let (mut attempt, attempts, mut time) = self.attempt_with_retries(port, protocol, command).await;
-        if known.is_none() {
+        if known.is_none() && !matches!(attempt, Attempt::NotSent { .. }) {
             if attempt.hints_at_tls() {
                 let started = Instant::now();
                 let over_tls = self.attempt(port, Protocol::Https, command).await;
@@ -109,9 +58,7 @@ impl<'a> Client<'a> {
                     (protocol, attempt, time) = (Protocol::Https, over_tls, started.elapsed());
                 }
             }
-            if protocol == Protocol::Https || matches!(attempt, Attempt::Answered(_)) {
-                self.remember(port, |memory| memory.protocol = Some(protocol));
-            }
+            self.remember(port, |memory| memory.protocol = Some(protocol));
         }
         let outcome = attempt.outcome();
         tracing::debug!(?command, port, attempts, ?time, %outcome, "probed");
@@ -151,7 +98,7 @@ impl<'a> Client<'a> {
             Err(error) => return Attempt::NotSent { reason: format!("the request cannot be made: {error}"), closed: false },
         };
         match timeout_at(deadline, self.open(port, protocol)).await {
-            Ok(Ok(stream)) => talk(stream, request, deadline).await,
+            Ok(Ok(stream)) => exchange(stream, request, deadline).await,
             Ok(Err(not_sent)) => not_sent,
             Err(_) => Attempt::NotSent { reason: "no connection in time".into(), closed: false },
         }
@@ -184,183 +131,158 @@ impl<'a> Client<'a> {
     }
 }
 
-impl Attempt {
-    fn outcome(self) -> Outcome {
-        match self {
-            Self::Answered(answer) => Outcome::Answered(answer),
-            Self::NotHttp(seen) => Outcome::NotHttp(seen.escape_ascii().to_string()),
-            Self::NotSent { reason, .. } | Self::NoAnswer { reason, .. } => Outcome::Failed(reason),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Outcome;
+    use crate::testing::{Door, Loopback, Server, acceptor, options, reply};
+
+    fn failed(record: &HttpRecord) -> &str {
+        match &record.outcome {
+            Outcome::Failed(reason) => reason,
+            other => panic!("expected a failure, not {other:?}"),
         }
     }
 
-    /// Whether this is what TLS servers answer to a request in the clear.
-    fn hints_at_tls(&self) -> bool {
-        match self {
-            Self::Answered(answer) => {
-                let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(4096)]).to_ascii_lowercase();
-                answer.status == 400 && SPEAKS_TLS.iter().any(|words| text.contains(words))
-            }
-            // A record of the type alert, of any version.
-            Self::NotHttp(seen) => seen.starts_with(&[21, 3]),
-            Self::NoAnswer { mute, .. } => *mute,
-            Self::NotSent { .. } => false,
+    fn status(record: &HttpRecord) -> u16 {
+        record.answer().unwrap_or_else(|| panic!("expected an answer, not {:?}", record.outcome)).status
+    }
+
+    fn refuse() -> io::Result<Box<dyn Stream>> {
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+
+    /// A connection whose other end is closed before anything can be written.
+    fn hang_up() -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(tokio::io::duplex(64).0))
+    }
+
+    fn time_out() -> io::Result<Box<dyn Stream>> {
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    #[tokio::test]
+    async fn what_was_not_sent_is_tried_again() {
+        let server = Server::answering(|_| reply("200 OK", "", "")).await;
+        for fail in [refuse, hang_up] {
+            let (door, options) = (Door::new(3, fail), options());
+            let record = Client::new(&door, &options).request(server.port, &HttpCommand::get("/")).await;
+            assert_eq!((status(&record), record.attempts, door.attempts()), (200, 4, 4));
+        }
+        assert_eq!(server.connections(), 2);
+    }
+
+    #[tokio::test]
+    async fn retries_end_and_are_not_waited_for_twice() {
+        let door = Door::new(usize::MAX, refuse);
+        let options = HttpOptions { retry_count: 2, ..options() };
+        let client = Client::new(&door, &options);
+        let record = client.request(1, &HttpCommand::get("/")).await;
+        assert_eq!((record.attempts, door.attempts()), (3, 3));
+        assert_eq!(failed(&record), "cannot connect: connection refused");
+        assert_eq!(client.request(1, &HttpCommand::get("/")).await.attempts, 1);
+        assert_eq!(client.request(2, &HttpCommand::get("/")).await.attempts, 3);
+    }
+
+    #[tokio::test]
+    async fn only_a_closed_door_is_tried_again() {
+        let (door, options) = (Door::new(usize::MAX, time_out), options());
+        let record = Client::new(&door, &options).request(1, &HttpCommand::get("/")).await;
+        assert_eq!((failed(&record), door.attempts()), ("cannot connect: timed out", 1));
+        let command = HttpCommand { method: "NO METHOD".into(), ..HttpCommand::get("/") };
+        let record = Client::new(&Loopback, &options).request(1, &command).await;
+        assert_eq!(failed(&record), "the request cannot be made: invalid HTTP method");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_sent_is_not_sent_again() {
+        let server = Server::start(|mut peer| async move { _ = peer.read_request().await }).await;
+        let options = HttpOptions { timeout: Duration::from_millis(500), ..options() };
+        let client = Client::new(&Loopback, &options);
+        let over_http = HttpCommand { protocol: Some(Protocol::Http), ..HttpCommand::get("/") };
+        let record = client.request(server.port, &over_http).await;
+        assert_eq!(failed(&record), "the connection was closed without an answer");
+        assert_eq!((record.attempts, server.connections(), server.requests().len()), (1, 1, 1));
+        // Where it could be TLS, once its handshake is tried, but the request is not repeated.
+        for (connections, requests) in [(3, 2), (4, 3)] {
+            let record = client.request(server.port, &HttpCommand::get("/")).await;
+            assert_eq!(failed(&record), "the connection was closed without an answer");
+            assert_eq!((record.protocol, record.attempts), (Protocol::Http, 1));
+            assert_eq!((server.connections(), server.requests().len()), (connections, requests));
         }
     }
-}
 
-/// The request on the wire.
-fn request(port: u16, protocol: Protocol, command: &HttpCommand) -> Result<Request<Full<Bytes>>, http::Error> {
-    let mut headers = HeaderMap::new();
-    headers.insert(HOST, HeaderValue::try_from(authority(port, protocol))?);
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("slim/", env!("CARGO_PKG_VERSION"))));
-    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    if command.username.is_some() || command.password.is_some() {
-        let pair = [command.username.as_deref(), command.password.as_deref()].map(Option::unwrap_or_default).join(":");
-        let value = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
-        headers.insert(AUTHORIZATION, HeaderValue::try_from(value)?);
+    #[tokio::test]
+    async fn any_certificate_is_accepted() {
+        let server = Server::answering_over_tls(|_| reply("200 OK", "", "hello")).await;
+        let options = options();
+        let command = HttpCommand { protocol: Some(Protocol::Https), ..HttpCommand::get("/") };
+        let record = Client::new(&Loopback, &options).request(server.port, &command).await;
+        assert_eq!((status(&record), record.protocol), (200, Protocol::Https));
+        assert_eq!(server.connections(), 1);
+        assert!(server.requests()[0].contains(&format!("\r\nhost: localhost:{}\r\n", server.port)));
     }
-    for (name, _) in &command.headers {
-        headers.remove(name);
-    }
-    for (name, value) in &command.headers {
-        headers.append(HeaderName::try_from(name)?, HeaderValue::from_str(value)?);
-    }
-    let mut request = Request::new(Full::new(Bytes::from(command.body.clone().unwrap_or_default())));
-    *request.method_mut() = Method::from_bytes(command.method.as_bytes())?;
-    *request.uri_mut() = Uri::from(PathAndQuery::try_from(command.resource.as_str())?);
-    *request.headers_mut() = headers;
-    Ok(request)
-}
 
-/// The host and, where it isn't the protocol's own, the port.
-fn authority(port: u16, protocol: Protocol) -> String {
-    match (protocol, port) {
-        (Protocol::Http, 80) | (Protocol::Https, 443) => HOST_NAME.into(),
-        _ => format!("{HOST_NAME}:{port}"),
+    /// Asks twice, and expects that the first request finds out about TLS and the second one knows.
+    async fn expect_tls_is_found(server: Server) {
+        let options = options();
+        let client = Client::new(&Loopback, &options);
+        for connections in [2, 3] {
+            let record = client.request(server.port, &HttpCommand::get("/")).await;
+            assert_eq!((status(&record), record.protocol, record.attempts), (200, Protocol::Https, 1));
+            assert_eq!(server.connections(), connections);
+        }
     }
-}
 
-/// Sends the request and reads the answer.
-async fn talk(stream: Box<dyn Stream>, request: Request<Full<Bytes>>, deadline: Instant) -> Attempt {
-    let seen = Arc::new(Seen::default());
-    let stream = TokioIo::new(Tap { stream, seen: Arc::clone(&seen) });
-    let (mut sender, connection) = match http1::Builder::new().max_headers(MAX_HEADERS).handshake(stream).await {
-        Ok(pair) => pair,
-        Err(error) => return seen.without_answer(&error),
-    };
-    let exchange = pin!(async {
-        match timeout_at(deadline, sender.send_request(request)).await {
-            Ok(Ok(response)) => Attempt::Answered(read(response, deadline).await),
-            Ok(Err(error)) => seen.without_answer(&error),
-            Err(_) => match seen.first_bytes() {
-                first if first.is_empty() || first.starts_with(b"HTTP/") => {
-                    Attempt::NoAnswer { reason: "no answer in time".into(), mute: false }
+    #[tokio::test]
+    async fn tls_is_found_by_an_alert() {
+        expect_tls_is_found(Server::answering_over_tls(|_| reply("200 OK", "", "")).await).await;
+    }
+
+    /// A server that treats requests in the clear in a way of its own.
+    async fn tls_server_that_answers_in_the_clear(answer: &'static [u8]) -> Server {
+        let acceptor = acceptor();
+        Server::start(move |mut peer| {
+            let acceptor = acceptor.clone();
+            async move {
+                let mut first = [0];
+                if peer.stream.peek(&mut first).await.unwrap_or(0) == 1 && first != [22] {
+                    let _ = peer.read_request().await;
+                    peer.send(answer).await;
+                } else if let Some(mut peer) = peer.accept_tls(acceptor).await {
+                    peer.answer(|_| reply("200 OK", "", "")).await;
                 }
-                first => Attempt::NotHttp(first),
-            },
-        }
-    });
-    // The connection does the work of both directions. It may well end first: what it has read is still to be taken.
-    match select(exchange, pin!(connection)).await {
-        Either::Left((attempt, _)) => attempt,
-        Either::Right((_, exchange)) => exchange.await,
-    }
-}
-
-/// Reads the body, within the bounds of length and time.
-async fn read(response: Response<Incoming>, deadline: Instant) -> Answer {
-    let (head, mut body) = response.into_parts();
-    let mut tally = Tally::new(MAX_KEPT);
-    let truncated = loop {
-        match timeout_at(deadline, body.frame()).await {
-            Err(_) => break Some(Truncated::TimedOut),
-            Ok(None) => break None,
-            Ok(Some(Err(_))) => break Some(Truncated::Broken),
-            Ok(Some(Ok(frame))) => {
-                let Some(data) = frame.data_ref() else { continue };
-                let room = MAX_BODY - tally.size();
-                if data.len() as u64 > room {
-                    tally.push(&data[..usize::try_from(room).unwrap_or(data.len())]);
-                    break Some(Truncated::TooLong);
-                }
-                tally.push(data);
             }
-        }
-    };
-    let size = tally.size();
-    let (digest, kept) = tally.finish();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let headers = head.headers.iter().map(|(name, value)| (name.as_str().into(), text(value.as_bytes()))).collect();
-    Answer { status: head.status.as_u16(), headers, digest, size, truncated, body: kept.into() }
-}
-
-/// What passed through a [`Tap`].
-#[derive(Default)]
-struct Seen {
-    sent: AtomicBool,
-    first: Mutex<Vec<u8>>,
-}
-
-impl Seen {
-    fn first_bytes(&self) -> Vec<u8> {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        })
+        .await
     }
 
-    /// What hyper's error comes down to, given what was sent and seen.
-    fn without_answer(&self, error: &hyper::Error) -> Attempt {
-        let first = self.first_bytes();
-        if first.is_empty() {
-            if !self.sent.load(Ordering::Relaxed) {
-                return Attempt::NotSent { reason: format!("the request was not sent: {error}"), closed: !error.is_user() };
-            }
-            return Attempt::NoAnswer { reason: "the connection was closed without an answer".into(), mute: true };
-        }
-        if b"HTTP/".starts_with(&first[..first.len().min(5)]) {
-            return Attempt::NoAnswer { reason: format!("the answer is broken: {error}"), mute: false };
-        }
-        Attempt::NotHttp(first)
-    }
-}
-
-/// A connection that notes whether anything was sent, and the first bytes that came.
-struct Tap {
-    stream: Box<dyn Stream>,
-    seen: Arc<Seen>,
-}
-
-impl AsyncRead for Tap {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let read = &buffer.filled()[before..];
-        if !read.is_empty() {
-            let mut first = self.seen.first.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = MAX_SEEN - first.len();
-            first.extend_from_slice(&read[..read.len().min(room)]);
-        }
-        match polled {
-            // A TLS server that just hangs up. Whether the answer is whole is for its headers to say.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-            polled => polled,
+    #[tokio::test]
+    async fn tls_is_found_by_silence_and_by_words() {
+        for answer in [
+            &b""[..],
+            b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+            b"HTTP/1.1 400 Bad Request\r\nContent-Length: 64\r\n\r\n<center>The plain HTTP request was sent to HTTPS port</center>\r\n",
+        ] {
+            expect_tls_is_found(tls_server_that_answers_in_the_clear(answer).await).await;
         }
     }
-}
 
-impl AsyncWrite for Tap {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if matches!(polled, Poll::Ready(Ok(1..))) {
-            self.seen.sent.store(true, Ordering::Relaxed);
-        }
-        polled
+    #[tokio::test]
+    async fn an_answer_that_only_talks_of_tls_stands() {
+        let server = Server::answering(|_| reply("400 Bad Request", "", "sent an HTTP request to an HTTPS server")).await;
+        let options = HttpOptions { timeout: Duration::from_millis(500), ..options() };
+        let record = Client::new(&Loopback, &options).request(server.port, &HttpCommand::get("/")).await;
+        assert_eq!((status(&record), record.protocol, server.connections()), (400, Protocol::Http, 2));
+        assert_eq!(server.requests().len(), 1);
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    #[tokio::test]
+    async fn https_to_a_plain_server_fails() {
+        let server = Server::answering(|_| reply("200 OK", "", "")).await;
+        let options = HttpOptions { timeout: Duration::from_millis(500), ..options() };
+        let command = HttpCommand { protocol: Some(Protocol::Https), ..HttpCommand::get("/") };
+        let record = Client::new(&Loopback, &options).request(server.port, &command).await;
+        assert_eq!(failed(&record), "no connection in time");
     }
 }

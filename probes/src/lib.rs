@@ -59,6 +59,7 @@ mod command;
 mod command_file;
 mod connect;
 mod crawl;
+mod exchange;
 mod exec;
 mod http;
 mod links;
@@ -75,9 +76,9 @@ pub use self::command::{CommandError, HttpCommand, Protocol};
 pub use self::command_file::{CommandFileError, read_command_file};
 pub use self::connect::{Connect, Phases, Stream};
 pub use self::crawl::{Crawl, CrawlOptions, Cut};
+pub use self::exchange::{MAX_BODY, MAX_KEPT};
 pub use self::exec::{
     ExecCommand, ExecError, ExecRecord, Output, OutputCollector, SHELL_CHARACTERS, SHELL_WORD_STARTS, SHELL_WORDS,
 };
-pub use self::http::{MAX_BODY, MAX_KEPT};
 pub use self::record::{Answer, Crawled, HttpRecord, Outcome, Truncated};
 pub use self::run::{HttpOptions, HttpResult, PortResult, Speaks, probe_http};

@@ -232,3 +232,110 @@ fn warn_each<'a>(
         warnings.push(format!("{more} more {kind}"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Door, Heard, Loopback, Server, options, page, path, reply};
+
+    #[tokio::test]
+    async fn each_command_on_each_port() {
+        let (one, two, three) =
+            tokio::join!(Server::answering(|_| page("")), Server::answering(|_| page("")), Server::answering(|_| page("")));
+        let commands = [
+            HttpCommand::get("/first"),
+            HttpCommand { port: Some(three.port), ..HttpCommand::get("/own") },
+            HttpCommand::get("/last"),
+        ];
+        let heard = Heard::default();
+        let ports = [two.port, one.port, two.port];
+        let result = probe_http(&options(), &commands, &ports, &Loopback, &heard).await;
+        let made: Vec<_> = result.records.iter().map(|record| (record.port, &record.resource[..])).collect();
+        assert_eq!(
+            made,
+            [(two.port, "/first"), (one.port, "/first"), (three.port, "/own"), (two.port, "/last"), (one.port, "/last")]
+        );
+        assert_eq!(heard.all()[..2], [format!("GET /first on port {}", two.port), format!("GET /first on port {}", one.port)]);
+        let speaks = Speaks::Http;
+        let ports = [two.port, one.port, three.port].map(|port| PortResult { port, speaks: speaks.clone() });
+        assert_eq!(result.ports, ports);
+        assert_eq!((result.answered(), result.failed(), result.warnings()), (5, 0, vec![]));
+    }
+
+    #[tokio::test]
+    async fn with_no_command_the_front_page_is_crawled() {
+        let server = Server::answering(|request| page(if path(request) == "/" { "<img src=a.png>" } else { "" })).await;
+        let heard = Heard::default();
+        let result = probe_http(&options(), &[], &[server.port], &Loopback, &heard).await;
+        assert_eq!(heard.all(), ["GET /", "crawl GET / depth 1"]);
+        assert_eq!(result.records.len(), 2);
+        let result = probe_http(&options(), &[], &[], &Loopback, &heard).await;
+        assert_eq!(result, HttpResult::default());
+    }
+
+    #[tokio::test]
+    async fn ports_are_told_apart() {
+        let mail = Server::start(|mut peer| async move { peer.send(b"220 mail\r\n").await }).await;
+        let web = Server::answering(|request| if path(request) == "/" { page("") } else { vec![] }).await;
+        let commands = [HttpCommand::get("/"), HttpCommand::get("/gone")];
+        let door = Door::new(0, || unreachable!());
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("port");
+        let ports = [mail.port, web.port, nobody.port()];
+        let result = probe_http(&options(), &commands, &ports, &door, &Heard::default()).await;
+        let speaks: Vec<_> = result.ports.iter().map(|port| port.speaks.clone()).collect();
+        assert_eq!(speaks[0], Speaks::Other("220 mail\\r\\n".into()));
+        assert_eq!(speaks[1], Speaks::Http);
+        let Speaks::Nothing(reason) = &speaks[2] else { panic!("{speaks:?}") };
+        assert!(reason.starts_with("cannot connect: Connection refused"), "{reason}");
+        assert_eq!((result.answered(), result.failed()), (1, 5));
+        let gone = format!("`GET /gone` on port {} was not answered: the connection was closed without an answer", web.port);
+        assert_eq!(result.warnings(), [gone], "only the port that speaks HTTP is worth a warning");
+    }
+
+    #[tokio::test]
+    async fn server_errors_warn() {
+        let server = Server::answering(|request| match path(request) {
+            "/404" => reply("404 Not Found", "", ""),
+            "/599" => reply("599 Odd", "", ""),
+            "/cut" => b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".to_vec(),
+            _ => reply("503 Service Unavailable", "", ""),
+        })
+        .await;
+        let commands = ["/404", "/599", "/cut"].map(HttpCommand::get);
+        let result = probe_http(&options(), &commands, &[server.port], &Loopback, &Heard::default()).await;
+        let port = server.port;
+        assert_eq!(
+            result.warnings(),
+            [
+                format!("`GET /599` on port {port} was answered with 599"),
+                format!("the answer to `GET /cut` on port {port} broke off: 3 bytes of it were read"),
+            ]
+        );
+        assert_eq!((result.answered(), result.server_errors()), (3, 1));
+        let commands: Vec<_> = (0..MAX_WARNINGS + 2).map(|number| HttpCommand::get(format!("/{number}"))).collect();
+        let warnings = probe_http(&options(), &commands, &[port], &Loopback, &Heard::default()).await.warnings();
+        assert_eq!(warnings[0], format!("`GET /0` on port {port} was answered with 503 Service Unavailable"));
+        assert_eq!(warnings[MAX_WARNINGS..], ["2 more requests were answered with a server error"]);
+    }
+
+    #[tokio::test]
+    async fn results_survive_json() {
+        let server = Server::answering(|_| page("<a href=/x><a href=/y>")).await;
+        let options = HttpOptions { crawl: CrawlOptions { max_page_count: 2, ..CrawlOptions::default() }, ..options() };
+        let mut result = probe_http(&options, &[], &[server.port, 1], &Loopback, &Heard::default()).await;
+        let json = serde_json::to_string(&result).expect("json");
+        let read_back: HttpResult = serde_json::from_str(&json).expect("result");
+        for record in &mut result.records {
+            if let Outcome::Answered(answer) = &mut record.outcome {
+                assert!(!std::mem::take(&mut answer.body).is_empty());
+            }
+        }
+        assert_eq!(read_back, result);
+    }
+
+    #[test]
+    fn probing_can_be_spawned() {
+        fn is_send(_: impl Send) {}
+        is_send(probe_http(&options(), &[], &[], &Loopback, &Heard::default()));
+    }
+}
