@@ -6,4 +6,5 @@
 pub mod escape;
 pub mod image;
 pub mod observe;
+pub mod pack;
 pub mod plan;
