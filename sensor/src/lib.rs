@@ -1,7 +1,7 @@
 //! The program that slim puts into containers, and the wire format that it shares with the controller.
 //!
 //! It is the same executable as `slim` itself, started with a hidden verb: the [`stub`] that becomes the target, the
-//! [`monitor`] that sees what the target does, the packer that lists and reads the image's tree, the [`relay`] that
+//! [`monitor`] that sees what the target does, the [`packer`] that lists and reads the image's tree, the [`relay`] that
 //! connects a probe to a port which is not published. Nothing here knows the controller; they meet in [`wire`].
 
 pub mod calls;
@@ -10,6 +10,7 @@ mod handshake;
 pub mod identity;
 mod kernel;
 pub mod monitor;
+pub mod packer;
 pub mod relay;
 pub mod stub;
 pub mod wire;

@@ -1,0 +1,155 @@
+//! The archive that `docker load` takes: an uncompressed docker-archive, streamed.
+//!
+//! The layer comes first, so that it is written while it is read from the source image; configuration and manifest
+//! follow when its digest is known. For the same reason the layer's member has a fixed name, while the configuration's
+//! is its digest, which is the image's id.
+
+use std::io::Write;
+
+use oci_spec::image::Digest;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::PackError;
+use super::header::{self, BLOCK, Body, Member};
+use super::layer::{Layer, LayerWriter};
+use crate::image::config::ImageConfig;
+
+const LAYER: &str = "layer.tar";
+const MANIFEST: &str = "manifest.json";
+
+/// Writes an image of one layer.
+#[derive(Debug)]
+pub struct ArchiveWriter<'l, W> {
+    layer: LayerWriter<'l, W>,
+    layer_size: u64,
+}
+
+/// An image that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// Digest of the configuration.
+    pub id: Digest,
+    /// Digest of the layer.
+    pub diff_id: Digest,
+    /// Bytes of the layer.
+    pub layer_size: u64,
+}
+
+/// The one element of `manifest.json`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Manifest<'a> {
+    config: &'a str,
+    repo_tags: Option<&'a [String]>,
+    layers: [&'a str; 1],
+}
+
+impl<'l, W: Write> ArchiveWriter<'l, W> {
+    /// Begins to write an image with `layer` to `out`.
+    ///
+    /// # Errors
+    /// [`PackError::Write`].
+    pub fn new(layer: &'l Layer<'l>, mut out: W) -> Result<Self, PackError> {
+        out.write_all(&member(LAYER, layer.size())?)?;
+        Ok(ArchiveWriter { layer: LayerWriter::new(layer, out)?, layer_size: layer.size() })
+    }
+
+    /// Where the contents of the layer's files go.
+    pub fn layer(&mut self) -> &mut LayerWriter<'l, W> {
+        &mut self.layer
+    }
+
+    /// Ends the archive with the configuration that `config` makes for the layer's digest. Without `tags` the image is
+    /// loaded without a name.
+    ///
+    /// # Errors
+    /// [`PackError::Content`] where a file is missing, [`PackError::Write`].
+    pub fn finish(self, tags: &[String], config: impl FnOnce(&Digest) -> ImageConfig) -> Result<(W, Packed), PackError> {
+        let (mut out, diff_id) = self.layer.finish()?;
+        write_zeros(&mut out, header::padding(self.layer_size))?;
+        let config = config(&diff_id).to_json();
+        let id = super::digest(Sha256::new_with_prefix(&config));
+        let name = format!("{}.json", id.digest());
+        write_member(&mut out, &name, &config)?;
+        let manifest = [Manifest { config: &name, repo_tags: (!tags.is_empty()).then_some(tags), layers: [LAYER] }];
+        let manifest = serde_json::to_vec(&manifest).map_err(std::io::Error::from)?;
+        write_member(&mut out, MANIFEST, &manifest)?;
+        write_zeros(&mut out, 2 * BLOCK)?;
+        out.flush()?;
+        Ok((out, Packed { id, diff_id, layer_size: self.layer_size }))
+    }
+}
+
+/// The header of a file in the archive.
+fn member(name: &str, size: u64) -> Result<Vec<u8>, PackError> {
+    let member = Member { path: name.as_bytes(), body: Body::File(size), mode: 0o644, owner: (0, 0), mtime: (0, 0), xattrs: &[] };
+    let mut header = vec![];
+    header::append(&mut header, &member).map_err(|reason| PackError::not_representable(name.as_bytes(), reason))?;
+    Ok(header)
+}
+
+fn write_member(out: &mut impl Write, name: &str, content: &[u8]) -> Result<(), PackError> {
+    out.write_all(&member(name, content.len() as u64)?)?;
+    out.write_all(content)?;
+    write_zeros(out, header::padding(content.len() as u64))
+}
+
+fn write_zeros(out: &mut impl Write, length: usize) -> Result<(), PackError> {
+    Ok(out.write_all(&[0; 2 * BLOCK][..length])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::image::config::{self, slim_config};
+    use crate::image::tree::fixture;
+    use crate::pack::layer::tests::plan;
+
+    fn written(tags: &[String]) -> (Vec<u8>, Packed) {
+        let tree = fixture::tree(&["/app size=700", "/empty/"]);
+        let layer = Layer::new(&tree, &plan(&["/", "/app", "/empty"])).expect("layer");
+        let mut archive = ArchiveWriter::new(&layer, vec![]).expect("archive");
+        archive.layer().data(&[b'x'; 700]).expect("data");
+        archive.layer().file_end().expect("end");
+        let source = config::tests::source();
+        archive.finish(tags, |diff_id| slim_config(&source, "sha256:feed", diff_id, None)).expect("finish")
+    }
+
+    #[test]
+    fn members_in_the_order_they_become_known() {
+        let (bytes, packed) = written(&["app.slim:latest".into()]);
+        assert_eq!(bytes.len() % BLOCK, 0);
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let mut members = vec![];
+        for entry in archive.entries().expect("archive") {
+            let mut entry = entry.expect("entry");
+            let header = entry.header();
+            assert_eq!((header.mtime().ok(), header.uid().ok(), header.gid().ok()), (Some(0), Some(0), Some(0)));
+            let mut content = vec![];
+            let name = String::from_utf8(entry.path_bytes().into_owned()).expect("name");
+            entry.read_to_end(&mut content).expect("content");
+            members.push((name, content));
+        }
+        let name = format!("{}.json", packed.id.digest());
+        let names: Vec<&str> = members.iter().map(|(name, _)| &name[..]).collect();
+        assert_eq!(names, ["layer.tar", &name, "manifest.json"]);
+        let sha256 = |bytes: &[u8]| super::super::digest(Sha256::new_with_prefix(bytes));
+        assert_eq!(sha256(&members[0].1), packed.diff_id);
+        assert_eq!(members[0].1.len() as u64, packed.layer_size);
+        assert_eq!(sha256(&members[1].1), packed.id);
+        let config: ImageConfig = serde_json::from_slice(&members[1].1).expect("config");
+        assert_eq!(config.rootfs.diff_ids(), &[packed.diff_id.to_string()]);
+        let expected = format!(r#"[{{"Config":"{name}","RepoTags":["app.slim:latest"],"Layers":["layer.tar"]}}]"#);
+        assert_eq!(str::from_utf8(&members[2].1), Ok(&expected[..]));
+    }
+
+    #[test]
+    fn without_a_name_and_the_same_each_time() {
+        let (bytes, packed) = written(&[]);
+        assert!(String::from_utf8_lossy(&bytes).contains(r#""RepoTags":null"#));
+        assert_eq!(written(&[]), (bytes, packed));
+    }
+}
