@@ -71,14 +71,15 @@ fn run_relay(mut arguments: impl Iterator<Item = OsString>) -> Result<i32, Strin
     Ok(0)
 }
 
-/// Serves on the unix socket in the argument, or else on the standard streams.
+/// Serves on the unix socket in the argument; on the standard streams where it is not there (the engine's host does not
+/// have our files).
 fn run_packer(mut arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
-    let served = match arguments.next() {
-        Some(path) => {
-            let stream = UnixStream::connect(PathBuf::from(path)).map_err(|error| format!("cannot connect: {error}"))?;
-            serve_packer(stream.try_clone().map_err(|error| error.to_string())?, stream)
-        }
-        None => serve_packer(std::io::stdin(), raw_stdout()?),
+    let socket = PathBuf::from(arguments.next().ok_or("an argument is missing")?);
+    let served = if socket.exists() {
+        let stream = UnixStream::connect(socket).map_err(|error| format!("cannot call back: {error}"))?;
+        serve_packer(stream.try_clone().map_err(|error| error.to_string())?, stream)
+    } else {
+        serve_packer(std::io::stdin(), raw_stdout()?)
     };
     served.map(|()| 0)
 }

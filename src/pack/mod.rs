@@ -7,6 +7,7 @@
 pub mod archive;
 mod header;
 pub mod layer;
+pub mod load;
 
 use oci_spec::image::{Digest, Sha256Digest};
 use sha2::{Digest as _, Sha256};

@@ -1,0 +1,231 @@
+//! The image that is minified: what the engine says of it, and the packer that gives its tree and bytes.
+
+use std::time::Duration;
+
+use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, ImageInspect};
+use oci_spec::image::RootFs;
+use slim_sensor::wire::PackerSetup;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::net::UnixListener;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::config::{ImageConfig, RunConfig};
+use super::packer::{Channel, Packer, PackerError};
+use crate::engine::container::{Attached, Container};
+use crate::engine::docker::{Engine, EngineError};
+use crate::engine::inject::Program;
+use crate::hidden;
+
+/// How long a packer may take to appear.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why an image cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The packer.
+    #[error(transparent)]
+    Packer(#[from] PackerError),
+    /// The packer's container did not do its work.
+    #[error("the image's files cannot be listed: {0}")]
+    Container(String),
+    /// The engine's words on the image make no sense.
+    #[error("the engine describes the image in a way that slim does not understand: {0}")]
+    Description(String),
+}
+
+/// An image in an engine.
+#[derive(Debug, Clone)]
+pub struct SourceImage {
+    /// `sha256:...`
+    pub id: String,
+    /// The name that the user gave.
+    pub name: String,
+    /// The names that the engine has for it.
+    pub tags: Vec<String>,
+    /// Its configuration, without the stop timeout, which only a container tells: see [`open`].
+    pub config: ImageConfig,
+    /// Bytes of its layers.
+    pub size: u64,
+}
+
+impl SourceImage {
+    /// Understands what the engine says.
+    ///
+    /// # Errors
+    /// [`SourceError::Description`]
+    pub fn new(name: &str, inspected: ImageInspect) -> Result<SourceImage, SourceError> {
+        let config = inspected.config.as_ref().map(serde_json::to_value).transpose();
+        let run: Option<RunConfig> = config
+            .and_then(|config| config.map(serde_json::from_value).transpose())
+            .map_err(|error| SourceError::Description(error.to_string()))?;
+        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let mut rootfs = RootFs::default();
+        rootfs.set_diff_ids(inspected.root_fs.and_then(|root| root.layers).unwrap_or_default());
+        Ok(SourceImage {
+            id: filled(inspected.id).ok_or_else(|| SourceError::Description("it has no id".to_owned()))?,
+            name: name.to_owned(),
+            tags: inspected.repo_tags.unwrap_or_default(),
+            config: ImageConfig {
+                architecture: inspected.architecture.unwrap_or_default(),
+                os: inspected.os.unwrap_or_default(),
+                variant: filled(inspected.variant),
+                os_version: filled(inspected.os_version),
+                os_features: None,
+                author: filled(inspected.author),
+                created: filled(inspected.created),
+                config: run,
+                rootfs,
+                history: vec![],
+            },
+            size: inspected.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+        })
+    }
+
+    /// When it was created, in seconds since 1970; 0 where nobody says.
+    #[must_use]
+    pub fn created(&self) -> i64 {
+        self.config.created.as_deref().and_then(moment).map_or(0, |(seconds, _)| seconds)
+    }
+
+    /// Directories that an engine makes where the image has none.
+    fn made_by_engine(&self) -> Vec<Vec<u8>> {
+        let Some(config) = &self.config.config else { return vec![] };
+        let volumes = config.volumes.iter().flatten().map(|(path, _)| path);
+        volumes.chain(&config.working_dir).map(|path| path.clone().into_bytes()).collect()
+    }
+}
+
+/// Starts the packer in a fresh container of the image, and greets it. The stop timeout of the image, which the engine
+/// tells of containers only, comes along.
+///
+/// # Errors
+/// [`SourceError`]
+pub async fn open(
+    engine: &Engine,
+    program: &Program,
+    image: &SourceImage,
+) -> Result<(Container, Packer, Option<i64>), SourceError> {
+    let (directory, inside) = program.socket_directory();
+    let socket = directory.join("packer");
+    let listener = UnixListener::bind(&socket).map_err(PackerError::from)?;
+    let none = HostConfigLogConfig { typ: Some("none".to_owned()), config: None };
+    let body = ContainerCreateBody {
+        image: Some(image.id.clone()),
+        entrypoint: Some(vec![program.path()]),
+        cmd: Some(vec![hidden::PACKER.to_owned(), format!("{inside}/packer")]),
+        user: Some("0".to_owned()),
+        working_dir: Some("/".to_owned()),
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
+        open_stdin: Some(true),
+        stdin_once: Some(true),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        host_config: Some(HostConfig {
+            cap_add: Some(vec!["SYS_ADMIN".to_owned()]),
+            network_mode: Some("none".to_owned()),
+            log_config: Some(none),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    let (container, sees_our_files) = program.create(engine, "packer", &body, true).await?;
+    let attached = container.attach().await?;
+    let (inspected, started) = tokio::join!(container.inspect(), container.start());
+    let inspected = inspected?;
+    started?;
+    let setup = PackerSetup {
+        own: vec![program.inside.clone().into_bytes()],
+        container_created: inspected.created.as_deref().and_then(moment).unwrap_or_default(),
+        image_created: image.created(),
+        made_by_engine: image.made_by_engine(),
+    };
+    let stop_timeout = inspected.config.and_then(|config| config.stop_timeout);
+    let complaints = attached.complaints.clone();
+    let greeted = match sees_our_files {
+        true => over_socket(listener, &container, attached, setup).await,
+        false => over_streams(attached, setup).await,
+    };
+    let packer = greeted.map_err(|error| match complaints.text() {
+        said if said.is_empty() => error,
+        said => SourceError::Container(said),
+    })?;
+    Ok((container, packer, stop_timeout))
+}
+
+async fn over_socket(
+    listener: UnixListener,
+    container: &Container,
+    mut attached: Attached,
+    setup: PackerSetup,
+) -> Result<Packer, SourceError> {
+    let accepted = tokio::select! {
+        accepted = listener.accept() => accepted,
+        () = tokio::time::sleep(PATIENCE) => return Err(SourceError::Container("the packer does not call back".to_owned())),
+        code = container.wait() => {
+            // Its last words are on their way.
+            while futures_util::StreamExt::next(&mut attached.output).await.is_some() {}
+            return Err(SourceError::Container(format!("the packer ended with exit code {}", code?)));
+        }
+    };
+    let (stream, _) = accepted.map_err(PackerError::from)?;
+    let stream = stream.into_std().map_err(PackerError::from)?;
+    stream.set_nonblocking(false).map_err(PackerError::from)?;
+    greet(Box::new(stream), setup).await
+}
+
+async fn over_streams(attached: Attached, setup: PackerSetup) -> Result<Packer, SourceError> {
+    let stream = tokio::io::join(StreamReader::new(attached.output), attached.input);
+    greet(Box::new(SyncIoBridge::new(stream)), setup).await
+}
+
+async fn greet(channel: Box<dyn Channel>, setup: PackerSetup) -> Result<Packer, SourceError> {
+    let greeted = tokio::task::spawn_blocking(move || Packer::connect(channel, &setup)).await;
+    Ok(greeted.map_err(|error| SourceError::Container(error.to_string()))??)
+}
+
+/// A time as the engine writes it: seconds since 1970 and nanoseconds.
+fn moment(text: &str) -> Option<(i64, u32)> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    Some((time.unix_timestamp(), time.nanosecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engines_words_become_the_configuration() {
+        let inspected: ImageInspect = serde_json::from_value(serde_json::json!({
+            "Id": "sha256:1", "RepoTags": ["a:1"], "Created": "2024-05-06T07:08:09.5Z", "Author": "", "Architecture": "amd64",
+            "Os": "linux", "Size": 7, "RootFS": {"Type": "layers", "Layers": ["sha256:2"]},
+            "Config": {
+                "User": "u", "ExposedPorts": {"80/tcp": {}}, "Env": ["A=b"], "Cmd": null, "Entrypoint": ["x"],
+                "Volumes": {"/v": {}}, "WorkingDir": "/w", "OnBuild": null, "Labels": null, "StopSignal": "SIGQUIT",
+                "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1}, "Shell": ["/bin/sh", "-c"]
+            }
+        }))
+        .unwrap();
+        let image = SourceImage::new("a", inspected).unwrap();
+        assert_eq!(image.created(), 1_714_979_289);
+        assert_eq!(image.made_by_engine(), [b"/v".to_vec(), b"/w".to_vec()]);
+        let config = serde_json::to_value(&image.config).unwrap();
+        assert_eq!(
+            config,
+            serde_json::json!({
+                "architecture": "amd64", "os": "linux", "created": "2024-05-06T07:08:09.5Z",
+                "rootfs": {"type": "layers", "diff_ids": ["sha256:2"]},
+                "config": {
+                    "User": "u", "ExposedPorts": {"80/tcp": {}}, "Env": ["A=b"], "Entrypoint": ["x"], "Volumes": {"/v": {}},
+                    "WorkingDir": "/w", "StopSignal": "SIGQUIT", "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1},
+                    "Shell": ["/bin/sh", "-c"]
+                }
+            })
+        );
+    }
+}

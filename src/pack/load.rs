@@ -1,0 +1,140 @@
+//! Packs a plan and loads the result into an engine, all streamed: packer, layer, archive, daemon.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use oci_spec::image::Digest;
+use tokio::sync::mpsc;
+
+use super::PackError;
+use super::archive::{ArchiveWriter, Packed};
+use super::layer::Layer;
+use crate::engine::docker::{Engine, EngineError};
+use crate::image::config::ImageConfig;
+use crate::image::packer::{Packer, PackerError, Piece};
+use crate::image::tree::Tree;
+use crate::plan::Plan;
+
+/// Why there is no slim image in the engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The layer.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The image's bytes.
+    #[error(transparent)]
+    Packer(#[from] PackerError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(EngineError),
+    /// The engine has no room.
+    #[error(
+        "the engine has no disk space left for the slim image, which needs {} MB: free some (`docker system prune`), then try again",
+        needed.div_ceil(1_000_000)
+    )]
+    NoSpace {
+        /// Bytes of the layer; the daemon needs that twice while it loads.
+        needed: u64,
+    },
+    /// A thread panicked.
+    #[error("packing was aborted: {0}")]
+    Aborted(String),
+}
+
+/// Bytes that go to the daemon at once.
+const CHUNK: usize = 256 << 10;
+/// Chunks that may wait for it.
+const AHEAD: usize = 8;
+
+/// Writes into a channel, in chunks.
+struct ToEngine {
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+    buffer: BytesMut,
+}
+
+impl Write for ToEngine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = bytes.len().min(CHUNK - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..length]);
+        if self.buffer.len() == CHUNK {
+            self.flush()?;
+        }
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let chunk = self.buffer.split().freeze();
+        self.buffer.reserve(CHUNK);
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        self.chunks.blocking_send(Ok(chunk)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+}
+
+/// Packs what `plan` keeps of `tree`, with bytes from `packer`, and loads it without a name. `config` makes the
+/// configuration when the layer's digest is known.
+///
+/// # Errors
+/// [`LoadError`]
+pub async fn load(
+    engine: &Engine,
+    tree: Arc<Tree>,
+    plan: Arc<Plan>,
+    mut packer: Packer,
+    config: impl FnOnce(&Digest) -> ImageConfig + Send + 'static,
+) -> Result<Packed, LoadError> {
+    let (chunks, mut received) = mpsc::channel(AHEAD);
+    let writing = tokio::task::spawn_blocking(move || {
+        let abort = chunks.clone();
+        let result = write(&tree, &plan, &mut packer, ToEngine { chunks, buffer: BytesMut::with_capacity(CHUNK) }, config);
+        if result.is_err() {
+            // Without an error the daemon would take what came as all there is.
+            let _ = abort.blocking_send(Err(io::Error::other("packing failed")));
+        }
+        result
+    });
+    let archive = futures_util::stream::poll_fn(move |context| received.poll_recv(context));
+    let (loaded, written) = tokio::join!(engine.load(archive), writing);
+    match (written.map_err(|error| LoadError::Aborted(error.to_string()))?, loaded) {
+        (Ok(packed), Ok(())) => Ok(packed),
+        (Ok(packed), Err(EngineError::NoSpace(_))) => Err(LoadError::NoSpace { needed: packed.layer_size }),
+        // The daemon stopped listening: its own words say why.
+        (Err(LoadError::Pack(PackError::Write(_))), Err(error)) | (Ok(_), Err(error)) => Err(LoadError::Engine(error)),
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn write(
+    tree: &Tree,
+    plan: &Plan,
+    packer: &mut Packer,
+    out: ToEngine,
+    config: impl FnOnce(&Digest) -> ImageConfig,
+) -> Result<Packed, LoadError> {
+    let layer = Layer::new(tree, plan)?;
+    let paths: Vec<Vec<u8>> = layer.files().map(|file| tree.path(file)).collect();
+    let mut archive = ArchiveWriter::new(&layer, out)?;
+    let mut failed = None;
+    let read = packer.read(&paths, u64::MAX, |piece| {
+        let writer = archive.layer();
+        let result = match piece {
+            Piece::Data(bytes) => writer.data(bytes),
+            Piece::Hole(length) => writer.hole(length),
+            Piece::End => writer.file_end(),
+        };
+        result.map_err(|error| {
+            let text = error.to_string();
+            failed = Some(error);
+            text
+        })
+    });
+    match (failed, read) {
+        (Some(error), _) => return Err(error.into()),
+        (None, read) => read?,
+    }
+    let (_, packed) = archive.finish(&[], config)?;
+    Ok(packed)
+}
