@@ -224,6 +224,15 @@ mod tests {
         assert!(server.requests()[0].contains(&format!("\r\nhost: localhost:{}\r\n", server.port)));
     }
 
+    #[tokio::test]
+    async fn a_tls_server_may_just_hang_up() {
+        let server = Server::answering_over_tls(|_| b"HTTP/1.0 200 OK\r\n\r\nuntil the end".to_vec()).await;
+        let options = options();
+        let record = Client::new(&Loopback, &options).request(server.port, &HttpCommand::get("/")).await;
+        let answer = record.answer().expect("answer");
+        assert_eq!((answer.size, answer.truncated), (13, None));
+    }
+
     /// Asks twice, and expects that the first request finds out about TLS and the second one knows.
     async fn expect_tls_is_found(server: Server) {
         let options = options();
