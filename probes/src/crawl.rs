@@ -152,7 +152,7 @@ pub(crate) async fn crawl(
             }
         }
     }
-    if !frontier.next.is_empty() {
+    if !frontier.next.is_empty() || frontier.crowded {
         frontier.crawl.cut.insert(Cut::Depth);
     }
     frontier.crawl
@@ -168,17 +168,22 @@ struct Frontier<'a> {
     room: usize,
     /// The next wave: each resource with the one that links to it first. Never more than there is room for.
     next: BTreeMap<String, String>,
+    /// More pages belong to the next wave than there is room for.
+    crowded: bool,
 }
 
 impl<'a> Frontier<'a> {
     fn new(options: &'a CrawlOptions, first: &HttpRecord) -> Self {
         let crawl = Crawl { start: first.resource.clone(), port: first.port, pages: 1, cut: BTreeSet::new() };
         let room = options.max_page_count.saturating_sub(1);
-        Self { options, crawl, visited: visited_by(first), room, next: BTreeMap::new() }
+        Self { options, crawl, visited: visited_by(first), room, next: BTreeMap::new(), crowded: false }
     }
 
     fn next_wave(&mut self) -> BTreeMap<String, String> {
         let wave = std::mem::take(&mut self.next);
+        if std::mem::take(&mut self.crowded) {
+            self.crawl.cut.insert(Cut::PageCount);
+        }
         self.visited.extend(wave.keys().cloned());
         self.room -= wave.len();
         wave
@@ -197,7 +202,7 @@ impl<'a> Frontier<'a> {
             self.next.insert(link, record.resource.clone());
             if self.next.len() > self.room {
                 self.next.pop_last();
-                self.crawl.cut.insert(Cut::PageCount);
+                self.crowded = true;
             }
         }
     }
@@ -385,7 +390,9 @@ mod tests {
         assert_eq!(resources(&result), ["/", "/0", "/1", "/2", "/0/0", "/0/1"]);
         assert_eq!((cut(&result), heard.len()), (vec![Cut::PageCount], 3));
         for (max_depth, pages) in [(0, 1), (1, 4), (2, 13)] {
-            let (result, _) = crawl(&server, CrawlOptions { max_depth, ..CrawlOptions::default() }).await;
+            // The pages beyond the depth would not be counted.
+            let options = CrawlOptions { max_depth, max_page_count: 14, ..CrawlOptions::default() };
+            let (result, _) = crawl(&server, options).await;
             assert_eq!((result.records.len(), cut(&result)), (pages, vec![Cut::Depth]));
         }
         for max_page_count in [0, 1] {
