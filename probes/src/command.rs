@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,7 @@ pub struct HttpCommand {
     /// Added to (and, where the name is the same, instead of) our own, in this order.
     pub headers: Vec<(String, String)>,
     /// What is sent with it.
-    pub body: Option<Vec<u8>>,
+    pub body: Option<Bytes>,
     /// For basic authentication.
     pub username: Option<String>,
     /// For basic authentication.
@@ -69,7 +70,7 @@ impl fmt::Debug for HttpCommand {
             .field("port", &self.port)
             .field("crawl", &self.crawl)
             .field("headers", &self.headers.len())
-            .field("body", &self.body.as_ref().map(Vec::len))
+            .field("body", &self.body.as_ref().map(Bytes::len))
             .finish_non_exhaustive()
     }
 }
@@ -394,7 +395,7 @@ mod tests {
                 ("Content-Type".into(), "text/plain".into()),
                 ("é".into(), String::new()),
             ],
-            body: Some(b"x".to_vec()),
+            body: Some("x".into()),
             username: Some("me".into()),
             port: Some(1),
             ..HttpCommand::front_page()
@@ -407,7 +408,7 @@ mod tests {
 
     #[test]
     fn debug_hides_secrets() {
-        let command = HttpCommand { password: Some("hunter2".into()), body: Some(b"hunter2".to_vec()), ..HttpCommand::get("/") };
+        let command = HttpCommand { password: Some("hunter2".into()), body: Some("hunter2".into()), ..HttpCommand::get("/") };
         assert!(!format!("{command:?}").contains("hunter2"));
     }
 }

@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::command::{CommandError, HttpCommand, valid_header, valid_method, valid_protocol, valid_resource};
@@ -74,7 +75,7 @@ pub fn read_command_file(path: &Path) -> Result<Vec<HttpCommand>, CommandFileErr
     let mut commands = vec![];
     for (mut command, body_file) in parse(path, &read(path)?)? {
         if let Some(body_file) = body_file {
-            command.body = Some(read(&body_file)?);
+            command.body = Some(read(&body_file)?.into());
         }
         commands.push(command);
     }
@@ -128,7 +129,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<(HttpCommand, Option<PathBuf>)
 impl Command {
     fn check(self) -> Result<(HttpCommand, Option<PathBuf>), CommandError> {
         let body_file = non_empty(self.body_file).map(PathBuf::from);
-        let body = non_empty(self.body).map(String::into_bytes);
+        let body = non_empty(self.body).map(Bytes::from);
         let default_method = if body.is_some() || body_file.is_some() { "POST" } else { "GET" };
         if self.username.contains(':') {
             return Err(CommandError::Username(self.username));
@@ -188,7 +189,7 @@ mod tests {
             resource: "/a?b=c".into(),
             protocol: Some(Protocol::Https),
             headers: vec![("A".into(), "b".into()), ("A".into(), "c".into())],
-            body: Some(b"x".to_vec()),
+            body: Some("x".into()),
             username: Some("u".into()),
             password: Some("p".into()),
             port: Some(8080),

@@ -1,8 +1,8 @@
 //! One request over one connection, and what comes back.
 //!
 //! Each request has its own connection (`Connection: close`), so that no answer depends on an earlier one and the
-//! target's workers are free again. The head goes by the name `localhost`: it may stand in a `Host` header as in TLS's
-//! server name (an address may not), and the lists of allowed hosts that frameworks start with let it pass.
+//! target's workers are free again. The target is addressed as `localhost`: a name that may stand in a `Host` header as well
+//! as in TLS's server name (an address may not), and that the lists of allowed hosts of common frameworks let pass.
 //!
 //! hyper's errors don't tell what a prober must know: whether the request has left, and whether what answers speaks HTTP.
 //! So a tap between hyper and the connection notes whether a byte was sent, and the first bytes that came.
@@ -15,6 +15,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -42,8 +43,10 @@ pub const MAX_BODY: u64 = 64 << 20;
 pub const MAX_KEPT: usize = 1 << 20;
 /// How much of an answer is looked at to tell what speaks there.
 const MAX_SEEN: usize = 64;
-/// Most headers of an answer. hyper's own bound is 100; large applications send more than that.
+/// Most headers of an answer. hyper's own bound is 100, which one generous application can exceed with cookies alone.
 const MAX_HEADERS: usize = 256;
+/// Most bytes of an answer's head; all of it is kept in the record.
+const MAX_HEAD: usize = 64 << 10;
 /// What servers say in an answer 400 to a request that should have come over TLS: Go, nginx, Apache, Tomcat.
 const SPEAKS_TLS: [&str; 4] = [
     "sent an http request to an https server",
@@ -106,7 +109,7 @@ pub(crate) fn request(port: u16, protocol: Protocol, command: &HttpCommand) -> R
     for (name, value) in &command.headers {
         headers.append(HeaderName::try_from(name)?, HeaderValue::from_str(value)?);
     }
-    let mut request = Request::new(Full::new(Bytes::from(command.body.clone().unwrap_or_default())));
+    let mut request = Request::new(Full::new(command.body.clone().unwrap_or_default()));
     *request.method_mut() = Method::from_bytes(command.method.as_bytes())?;
     *request.uri_mut() = Uri::from(PathAndQuery::try_from(command.resource.as_str())?);
     *request.headers_mut() = headers;
@@ -121,11 +124,19 @@ fn authority(port: u16, protocol: Protocol) -> String {
     }
 }
 
+/// When `time` from now is over; a time beyond any clock is a year.
+pub(crate) fn deadline_after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
+}
+
 /// Sends the request and reads the answer.
 pub(crate) async fn exchange(stream: Box<dyn Stream>, request: Request<Full<Bytes>>, deadline: Instant) -> Attempt {
     let seen = Arc::new(Seen::default());
+    let mut builder = http1::Builder::new();
+    builder.max_headers(MAX_HEADERS).max_header_size(MAX_HEAD);
     let stream = TokioIo::new(Tap { stream, seen: Arc::clone(&seen) });
-    let (mut sender, connection) = match http1::Builder::new().max_headers(MAX_HEADERS).handshake(stream).await {
+    let (mut sender, connection) = match builder.handshake(stream).await {
         Ok(pair) => pair,
         Err(error) => return seen.without_answer(&error),
     };
@@ -247,8 +258,6 @@ impl AsyncWrite for Tap {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpStream;
 
@@ -311,7 +320,7 @@ mod tests {
             headers: [("User-Agent", "mine"), ("X-A", "1"), ("x-a", "2"), ("Host", "example.com")]
                 .map(|(name, value)| (name.to_string(), value.to_string()))
                 .into(),
-            body: Some(b"{\"a\": 1}".to_vec()),
+            body: Some("{\"a\": 1}".into()),
             username: Some("Aladdin".into()),
             password: Some("open sesame".into()),
             ..HttpCommand::get("/")

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::command::{HttpCommand, Protocol};
 use crate::connect::{Connect, Stream, is_closed_door};
-use crate::exchange::{Attempt, HOST_NAME, exchange, request};
+use crate::exchange::{Attempt, HOST_NAME, deadline_after, exchange, request};
 use crate::record::HttpRecord;
 use crate::run::HttpOptions;
 use crate::tls;
@@ -77,22 +77,23 @@ impl<'a> Client<'a> {
     /// The last attempt, their number, and the time that the last one took.
     async fn attempt_with_retries(&self, port: u16, protocol: Protocol, command: &HttpCommand) -> (Attempt, u32, Duration) {
         let retries = if self.memory(port).refused { 0 } else { self.options.retry_count };
-        for number in 1.. {
+        let mut retried = 0;
+        loop {
             let started = Instant::now();
             let attempt = self.attempt(port, protocol, command).await;
             let closed = matches!(attempt, Attempt::NotSent { closed: true, .. });
-            if !closed || number > retries {
+            if !closed || retried == retries {
                 self.remember(port, |memory| memory.refused = closed);
-                return (attempt, number, started.elapsed());
+                return (attempt, retried.saturating_add(1), started.elapsed());
             }
+            retried += 1;
             sleep(self.options.retry_wait).await;
         }
-        unreachable!("the number of retries is at most the largest number")
     }
 
     /// One attempt, within the time for one.
     async fn attempt(&self, port: u16, protocol: Protocol, command: &HttpCommand) -> Attempt {
-        let deadline = Instant::now() + self.options.timeout;
+        let deadline = deadline_after(self.options.timeout);
         let request = match request(port, protocol, command) {
             Ok(request) => request,
             Err(error) => return Attempt::NotSent { reason: format!("the request cannot be made: {error}"), closed: false },
@@ -221,6 +222,15 @@ mod tests {
         assert_eq!((status(&record), record.protocol), (200, Protocol::Https));
         assert_eq!(server.connections(), 1);
         assert!(server.requests()[0].contains(&format!("\r\nhost: localhost:{}\r\n", server.port)));
+    }
+
+    #[tokio::test]
+    async fn a_tls_server_may_just_hang_up() {
+        let server = Server::answering_over_tls(|_| b"HTTP/1.0 200 OK\r\n\r\nuntil the end".to_vec()).await;
+        let options = options();
+        let record = Client::new(&Loopback, &options).request(server.port, &HttpCommand::get("/")).await;
+        let answer = record.answer().expect("answer");
+        assert_eq!((answer.size, answer.truncated), (13, None));
     }
 
     /// Asks twice, and expects that the first request finds out about TLS and the second one knows.

@@ -60,6 +60,7 @@ mod command_file;
 mod connect;
 mod crawl;
 mod exchange;
+mod exclude;
 mod exec;
 mod http;
 mod links;

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Protocol;
 
+/// Most bytes of bodies that are kept in memory for comparing, over all records of a run.
+const MAX_KEPT_IN_ALL: usize = 64 << 20;
+
 /// A request and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpRecord {
@@ -109,5 +112,61 @@ impl Answer {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The records of a run, with a bound on the bodies that they keep.
+pub(crate) struct Records {
+    pub(crate) all: Vec<HttpRecord>,
+    room: usize,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { all: vec![], room: MAX_KEPT_IN_ALL }
+    }
+}
+
+impl Records {
+    pub(crate) fn push(&mut self, mut record: HttpRecord) {
+        if let Outcome::Answered(answer) = &mut record.outcome {
+            match self.room.checked_sub(answer.body.len()) {
+                Some(room) => self.room = room,
+                None => answer.body = Bytes::new(),
+            }
+        }
+        self.all.push(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_kept_within_a_bound() {
+        let mut records = Records::default();
+        let record = |size: usize| HttpRecord {
+            method: "GET".into(),
+            resource: "/".into(),
+            port: 80,
+            protocol: Protocol::Http,
+            attempts: 1,
+            milliseconds: 0,
+            crawled: None,
+            outcome: Outcome::Answered(Answer {
+                status: 200,
+                headers: vec![],
+                digest: String::new(),
+                size: size as u64,
+                truncated: None,
+                body: vec![0; size].into(),
+            }),
+        };
+        for size in [MAX_KEPT_IN_ALL - 10, 11, 10, 1] {
+            records.push(record(size));
+        }
+        let kept: Vec<usize> = records.all.iter().map(|record| record.answer().expect("answer").body.len()).collect();
+        assert_eq!(kept, [MAX_KEPT_IN_ALL - 10, 0, 10, 0]);
     }
 }

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::HttpCommand;
 use crate::connect::{Connect, Phases};
-use crate::crawl::{self, Crawl, CrawlOptions, Cut, Records};
+use crate::crawl::{self, Crawl, CrawlOptions, Cut};
 use crate::http::Client;
-use crate::record::{HttpRecord, Outcome, Truncated};
+use crate::record::{HttpRecord, Outcome, Records, Truncated};
 
 /// Most warnings of one kind that are told one by one.
 const MAX_WARNINGS: usize = 10;
@@ -94,11 +94,11 @@ pub async fn probe_http(
         let name = format!("{} {}{place}", command.method, command.resource);
         phases.begin(&name).await;
         let first = client.request(*port, command).await;
-        if command.crawl {
+        if command.crawl && first.answer().is_some() {
             let name = format!("crawl {name}");
             crawls.push(crawl::crawl(&client, &options.crawl, command, &name, first, phases, &mut records).await);
         } else {
-            crawl::follow_redirects(&client, command, first, phases, &mut records).await;
+            crawl::follow_redirects(&client, command, &place, first, phases, &mut records).await;
         }
     }
     let records = records.all;
@@ -277,7 +277,7 @@ mod tests {
     async fn ports_are_told_apart() {
         let mail = Server::start(|mut peer| async move { peer.send(b"220 mail\r\n").await }).await;
         let web = Server::answering(|request| if path(request) == "/" { page("") } else { vec![] }).await;
-        let commands = [HttpCommand::get("/"), HttpCommand::get("/gone")];
+        let commands = [HttpCommand::front_page(), HttpCommand::get("/gone")];
         let door = Door::new(0, || unreachable!());
         let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("port");
         let ports = [mail.port, web.port, nobody.port()];
@@ -288,6 +288,7 @@ mod tests {
         let Speaks::Nothing(reason) = &speaks[2] else { panic!("{speaks:?}") };
         assert!(reason.starts_with("cannot connect: Connection refused"), "{reason}");
         assert_eq!((result.answered(), result.failed()), (1, 5));
+        assert_eq!(result.crawls.len(), 1, "what does not answer is not crawled");
         let gone = format!("`GET /gone` on port {} was not answered: the connection was closed without an answer", web.port);
         assert_eq!(result.warnings(), [gone], "only the port that speaks HTTP is worth a warning");
     }
