@@ -361,7 +361,7 @@ pub mod fixture {
             let path = path.trim_end_matches('/');
             for (at, _) in path.match_indices('/').filter(|(at, _)| *at > 0) {
                 let name = path[..at].rsplit('/').next().unwrap_or_default();
-                entries.entry(path[..at].as_bytes().to_vec()).or_insert_with(|| blank(name, Kind::Directory, 0o755));
+                entries.entry(path.as_bytes()[..at].to_vec()).or_insert_with(|| blank(name, Kind::Directory, 0o755));
             }
             let mode = match kind {
                 Kind::Directory => 0o755,

@@ -1,13 +1,39 @@
 //! What is kept, and why: a pure function from the image's tree, observations and declared extras to a [`Plan`].
 //!
-//! The plan is a file format too (`--write-plan`, `docs/plan.md`): with the image it is all that a build needs, and the
-//! same plan gives the same image.
+//! [`make`] goes from evidence to consequence: what processes used (`observed`, with what they merely looked at by the
+//! policy of `looked_at`), what the image's configuration names (`config`), what every image has (`always`), what the user
+//! asked for (`extras`), what those files need to run (`closure`), then the directories above all of it. Paths are resolved
+//! as the process saw them by [`resolve`]; the set in the making is a `draft`.
+//!
+//! Nothing here does I/O or runs anything: file contents come through [`Contents`], and everything in an image or an
+//! observation is treated as if it was made to break this program.
 
-use serde::{Deserialize, Serialize};
+pub mod resolve;
 
-use crate::escape;
+mod always;
+mod closure;
+mod config;
+mod draft;
+mod elf;
+mod extras;
+mod format;
+mod library_cache;
+mod library_search;
+mod looked_at;
+mod make;
+mod observed;
+mod removed;
+#[cfg(test)]
+mod testing;
+
+pub use config::ConfigView;
+pub use extras::{Extras, PathPermissions};
+pub use format::{Edge, Kept, PhaseName, Plan, Reason, path_order};
+pub use looked_at::KeepLookedAt;
+pub use make::{PlanInput, make};
+pub use removed::{Removed, RemovedRow, removed};
+
 use crate::image::tree::EntryId;
-use crate::observe::observation::{Access, PhaseKind};
 
 /// Reads contents of the image for the closures. The plan itself does no I/O: who makes it brings this.
 pub trait Contents {
@@ -16,125 +42,55 @@ pub trait Contents {
     /// # Errors
     /// Whatever stood in the way, for the user.
     fn read(&self, file: EntryId, limit: u64) -> std::io::Result<Vec<u8>>;
-}
 
-/// What is kept of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
-    /// Version of this format: [`Plan::VERSION`].
-    pub version: u32,
-    /// The image's id, `sha256:...`.
-    pub image: String,
-    /// Kept entries, sorted by path; every parent of an entry is an entry.
-    pub entries: Vec<Kept>,
-    /// What the user should know, in words: sweeps, listed directories that were too heavy, unreadable files.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
-}
-
-impl Plan {
-    /// The version of the format that this program writes.
-    pub const VERSION: u32 = 1;
-}
-
-/// A kept entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// Absolute path in the image.
-    #[serde(with = "escape::path")]
-    pub path: Vec<u8>,
-    /// Why; at least one.
-    pub reasons: Vec<Reason>,
-    /// Other permissions than the image's (`--path-perms`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<u16>,
-    /// Another owner than the image's (`--path-perms`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<(u32, u32)>,
-}
-
-/// Why an entry is kept.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(tag = "why", rename_all = "snake_case")]
-pub enum Reason {
-    /// A process used it.
-    Used {
-        /// How.
-        access: Access,
-        /// The process's executable.
-        #[serde(with = "escape::path")]
-        by: Vec<u8>,
-        /// In which kind of phase it was first seen.
-        during: PhaseName,
-    },
-    /// The names in a directory that a process listed are part of what it saw.
-    Listed {
-        /// The process's executable.
-        #[serde(with = "escape::path")]
-        by: Vec<u8>,
-        /// In which phase.
-        during: PhaseName,
-    },
-    /// It is a directory on the way to a kept entry.
-    Parent,
-    /// It is a symbolic link on the way to this path, as it was written.
-    Link {
-        /// The path that leads through it.
-        #[serde(with = "escape::path")]
-        to: Vec<u8>,
-    },
-    /// Another file needs it.
-    Needed {
-        /// Which.
-        #[serde(with = "escape::path")]
-        by: Vec<u8>,
-        /// For what.
-        edge: Edge,
-    },
-    /// The image's configuration names it.
-    Config {
-        /// The field: `Entrypoint`, `Cmd`, `Healthcheck`, `WorkingDir`, `Volumes`, `Shell`.
-        field: String,
-    },
-    /// A rule that holds for every image.
-    Rule {
-        /// Which, in words.
-        rule: String,
-    },
-    /// The user asked for it.
-    Asked {
-        /// The option and its value.
-        option: String,
-    },
-}
-
-/// A phase, as a reason names it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PhaseName(pub String);
-
-impl PhaseName {
-    /// The words for a phase: `start`, `stop`, or the probe's request or command.
-    #[must_use]
-    pub fn new(kind: PhaseKind, name: &str) -> PhaseName {
-        PhaseName(match kind {
-            PhaseKind::Start => "start".into(),
-            PhaseKind::Ready => "ready".into(),
-            PhaseKind::Http | PhaseKind::Exec => name.into(),
-            PhaseKind::HealthCheck => "health check".into(),
-            PhaseKind::Stop => "stop".into(),
-        })
+    /// The first `limit` bytes of each of `files`, in their order; better than [`Contents::read`] in a loop where a
+    /// request costs a round trip. Callers bound the number of files.
+    fn read_each(&self, files: &[EntryId], limit: u64) -> Vec<std::io::Result<Vec<u8>>> {
+        files.iter().map(|&file| self.read(file, limit)).collect()
     }
 }
 
-/// How one file needs another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Edge {
-    /// `PT_INTERP` of an ELF executable.
-    Loader,
-    /// The interpreter of a script's first line.
-    Interpreter,
-    /// `DT_NEEDED` of an ELF file.
-    Library,
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// An observation of another image.
+    #[error("an observation is of the image `{observed}`, not of `{image}`: observe this image, or build from that one")]
+    OtherImage {
+        /// What was observed.
+        observed: String,
+        /// What is to be built.
+        image: String,
+    },
+    /// A declared extra that the image does not have.
+    #[error("`{option}` matches nothing in the image: check its spelling, or leave it out")]
+    Nothing {
+        /// The option with its value.
+        option: String,
+    },
+    /// A declared extra that cannot be understood.
+    #[error("`{option}` is not usable: {problem}")]
+    Option {
+        /// The option with its value.
+        option: String,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// Not a plan at all.
+    #[error("the plan cannot be read: {0}")]
+    Json(serde_json::Error),
+    /// Another version of the format.
+    #[error("the plan has version {0} of its format, this program reads version {version}: write it again with this program", version = Plan::VERSION)]
+    Version(u32),
+    /// An entry that cannot be in a plan.
+    #[error("the plan's entry `{path}` is not valid: {problem}")]
+    Entry {
+        /// Its path.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// An entry that the image does not have.
+    #[error("the plan keeps `{0}`, which is not in the image: it was made of another image")]
+    NotInImage(String),
 }

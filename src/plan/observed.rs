@@ -1,0 +1,233 @@
+//! From uses to entries: everything that a process used is kept, and the way that it took there.
+//!
+//! A use of a path that is not in the image keeps no content, but the symbolic links on its way (the path must lead to
+//! the same place again), and where something was made, changed or removed, the directory in which that was. What was
+//! unlinked or renamed is kept as well: the next start finds the image as it was. Slim's own program counts for nothing.
+
+use std::borrow::Cow;
+
+use super::draft::Draft;
+use super::format::{PhaseName, Reason};
+use super::looked_at::{KeepLookedAt, Sweeps};
+use super::resolve::{End, Resolution, Spelling, View};
+use crate::image::tree::{EntryId, Kind, Tree};
+use crate::observe::observation::{Access, Observation, PathUse, Sense};
+
+/// The kernel's mark on a path whose name is gone.
+const DELETED: &[u8] = b" (deleted)";
+
+/// Keeps what one observation shows. `own_prefix` is the directory of slim's own program in the container.
+pub(super) fn keep(draft: &mut Draft, observation: &Observation, policy: KeepLookedAt, own_prefix: &[u8]) {
+    let view = View::with_mounts(draft.tree, &observation.mounts);
+    let phases: Vec<PhaseName> = observation.phases.iter().map(|phase| PhaseName::new(phase.kind, &phase.name)).collect();
+    let program = |path_use: &PathUse| observation.processes.get(path_use.process as usize).map_or(&[][..], |it| &it.executable);
+    let sweeps = Sweeps::find(draft, observation, &view);
+    for path_use in &observation.uses {
+        let by = program(path_use);
+        if is_below(by, own_prefix) {
+            continue;
+        }
+        let path = without_mark(draft.tree, path_use);
+        let spelling = Spelling { root: &path_use.root, base: &path_use.base, path: &path };
+        let resolution = view.resolve(spelling, path_use.access != Access::ReadLink);
+        let listed = is_listing(draft.tree, path_use.access, &resolution);
+        let merely_looked_at = path_use.access == Access::Lookup || listed;
+        let counts = match policy {
+            KeepLookedAt::All => true,
+            KeepLookedAt::None if path_use.access == Access::Lookup => false,
+            _ => !(merely_looked_at && sweeps.contains(path_use.process)),
+        };
+        if !counts {
+            continue;
+        }
+        let during = phases.get(path_use.phase as usize).cloned().unwrap_or_else(|| PhaseName(String::new()));
+        draft.keep_passed(&resolution, spelling);
+        match resolution.end {
+            End::Found(id) => {
+                if listed {
+                    let reason = Reason::Listed { by: by.to_vec(), during: during.clone() };
+                    let first = draft.listed.entry(id).or_insert_with(|| reason.clone());
+                    *first = reason.min(first.clone());
+                }
+                if is_run(draft.tree, id, path_use.access) {
+                    draft.run(id, false);
+                }
+                draft.keep(id, Reason::Used { access: path_use.access, by: by.to_vec(), during });
+            }
+            // the mount point alone: what is mounted there is not the image's
+            End::Covered(id) => draft.keep(id, Reason::Used { access: path_use.access, by: by.to_vec(), during }),
+            End::Missing { directory: Some(id) } if matches!(path_use.access, Access::Change | Access::Write) => {
+                draft.keep(id, Reason::Used { access: path_use.access, by: by.to_vec(), during });
+            }
+            End::Missing { .. } => {}
+        }
+    }
+}
+
+/// Whether this use is a directory's opening, after which its names can be read.
+pub(super) fn is_listing(tree: &Tree, access: Access, resolution: &Resolution) -> bool {
+    matches!(access, Access::List | Access::Open) && resolution.found().is_some_and(|id| tree.kind(id) == Kind::Directory)
+}
+
+/// Executed, or an executable file that was opened: an interpreter that opens a script itself, a wrapper that maps a program.
+fn is_run(tree: &Tree, id: EntryId, access: Access) -> bool {
+    access == Access::Exec || (access == Access::Open && tree.kind(id) == Kind::File && tree.mode(id) & 0o111 != 0)
+}
+
+/// The path without the kernel's mark, unless the image has a file that is really called so.
+pub(super) fn without_mark<'a>(tree: &Tree, path_use: &'a PathUse) -> Cow<'a, [u8]> {
+    match path_use.path.strip_suffix(DELETED) {
+        Some(path) if path_use.sense == Sense::Fanotify && tree.get(path).is_some() && tree.get(&path_use.path).is_none() => {
+            path.into()
+        }
+        _ => Cow::Borrowed(&path_use.path),
+    }
+}
+
+/// Whether `path` is `directory` or below it.
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    let directory = directory.strip_suffix(b"/").unwrap_or(directory);
+    !directory.is_empty() && path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::tree::fixture;
+    use crate::observe::observation::{Mount, Phase, PhaseKind, Shows};
+    use crate::plan::PlanError;
+    use crate::plan::format::Plan;
+    use crate::plan::testing::{Case, IMAGE, observation, path_use};
+
+    fn kept(tree: &Tree, uses: &[(Access, &str)]) -> Vec<String> {
+        let mut case = Case::new(tree);
+        case.observations = vec![observation(uses)];
+        case.kept()
+    }
+
+    #[test]
+    fn uses_keep_the_entry_and_the_way_to_it() {
+        let tree = fixture::tree(&[
+            "/bin -> usr/bin",
+            "/usr/bin/awk -> /etc/alternatives/awk",
+            "/etc/alternatives/awk -> /usr/bin/gawk",
+            "/usr/bin/gawk mode=755",
+            "/usr/share/x/data",
+            "/var/log/app/old.log",
+            "/var/run -> /srv/run",
+            "/srv/run/kept",
+            "/dangling -> /nowhere/at/all",
+        ]);
+        use Access::{Change, Enter, Exec, List, Lookup, Open, ReadLink, Write};
+        let awk =
+            ["/bin", "/etc", "/etc/alternatives", "/etc/alternatives/awk", "/usr", "/usr/bin", "/usr/bin/awk", "/usr/bin/gawk"];
+        let log = ["/var", "/var/log", "/var/log/app"];
+        for (access, path, expected) in [
+            (Exec, "/bin/awk", &awk[..]),
+            (Open, "/bin/awk", &awk),
+            (Lookup, "/bin/awk", &awk),
+            (ReadLink, "/bin/awk", &["/bin", "/usr", "/usr/bin", "/usr/bin/awk"]),
+            (Enter, "/usr/share/x", &["/usr", "/usr/share", "/usr/share/x"]),
+            (List, "/usr/share/x", &["/usr", "/usr/share", "/usr/share/x", "/usr/share/x/data"]),
+            // the directory that was left through `..` must be there, too
+            (Open, "/usr/share/x/../../bin/gawk", &["/usr", "/usr/bin", "/usr/bin/gawk", "/usr/share", "/usr/share/x"]),
+            (Open, "/dangling", &["/dangling"]),
+            // not in the image: nothing, but the place where something was made
+            (Lookup, "/var/log/app/new.log", &[]),
+            (Open, "/var/log/app/new.log", &[]),
+            (Write, "/var/log/app/new.log", &log),
+            (Change, "/var/log/app/new.log", &log),
+            (Write, "/var/log/app/made/new.log", &[]),
+            // removed or renamed in the run: the next start finds it
+            (Change, "/var/log/app/old.log", &["/var", "/var/log", "/var/log/app", "/var/log/app/old.log"]),
+            // the link leads to the same place for who made it and for who looks for it
+            (Write, "/var/run/pid", &["/srv", "/srv/run", "/var", "/var/run"]),
+            (Lookup, "/var/run/pid", &["/var", "/var/run"]),
+        ] {
+            assert_eq!(kept(&tree, &[(access, path)]), expected, "{access:?} {path}");
+        }
+    }
+
+    #[test]
+    fn reasons_tell_who_and_when() {
+        let tree = fixture::tree(&["/a", "/l -> a"]);
+        let mut case = Case::new(&tree);
+        let mut seen = observation(&[(Access::Open, "/l")]);
+        seen.phases.push(Phase { kind: PhaseKind::Http, name: "GET /docs".into() });
+        seen.uses.push(PathUse { process: 1, phase: 1, ..path_use(Access::Lookup, "/a") });
+        // a number that leads nowhere, as in a damaged file, is no reason to fail
+        seen.uses.push(PathUse { process: 99, phase: 99, ..path_use(Access::Enter, "/a") });
+        case.observations = vec![seen];
+        let Plan { entries, .. } = case.make().expect("plan");
+        let used = |access, by: &str, during: &str| Reason::Used { access, by: by.into(), during: PhaseName(during.into()) };
+        assert_eq!(
+            entries[1].reasons,
+            [
+                used(Access::Open, "/bin/app", "start"),
+                used(Access::Enter, "", ""),
+                used(Access::Lookup, "/bin/other", "GET /docs")
+            ]
+        );
+        assert_eq!(entries[2].reasons, [Reason::Link { to: b"/l".to_vec() }]);
+    }
+
+    #[test]
+    fn what_is_mounted_or_our_own_is_no_content() {
+        let tree = fixture::tree(&["/data/file", "/proc/fake", "/var/lib/db/seed", "/secret", "/slim-own/slim mode=755"]);
+        let mut seen = observation(&[(Access::Open, "/data/file"), (Access::Write, "/data/new"), (Access::Open, "/proc/fake")]);
+        seen.mounts = vec![
+            Mount { target: b"/data".to_vec(), shows: Shows::User },
+            Mount { target: b"/var/lib/db".to_vec(), shows: Shows::Image },
+        ];
+        seen.uses.push(path_use(Access::Open, "/var/lib/db/seed"));
+        seen.uses.push(PathUse { process: 2, ..path_use(Access::Open, "/secret") });
+        let mut case = Case::new(&tree);
+        case.observations = vec![seen];
+        assert_eq!(case.kept(), ["/data", "/proc", "/var", "/var/lib", "/var/lib/db", "/var/lib/db/seed"]);
+    }
+
+    #[test]
+    fn paths_are_seen_from_the_root_and_the_directory_of_the_process() {
+        let tree = fixture::tree(&["/jail/etc/conf", "/etc/conf", "/srv/app/data"]);
+        let mut seen = observation(&[]);
+        seen.uses = vec![
+            PathUse { root: b"/jail".to_vec(), ..path_use(Access::Open, "/../etc/conf") },
+            PathUse { base: b"/srv".to_vec(), ..path_use(Access::Open, "app/data") },
+        ];
+        let mut case = Case::new(&tree);
+        case.observations = vec![seen];
+        assert_eq!(case.kept(), ["/jail", "/jail/etc", "/jail/etc/conf", "/srv", "/srv/app", "/srv/app/data"]);
+    }
+
+    #[test]
+    fn the_mark_of_a_deleted_file_is_taken_off() {
+        let tree = fixture::tree(&["/gone", "/named (deleted) -> named", "/named"]);
+        for (sense, path, expected) in [
+            (Sense::Fanotify, "/gone (deleted)", &["/gone"][..]),
+            (Sense::Fanotify, "/named (deleted)", &["/named", "/named (deleted)"]),
+            (Sense::Fanotify, "/never (deleted)", &[]),
+            (Sense::Notify, "/gone (deleted)", &[]),
+        ] {
+            let mut seen = observation(&[]);
+            seen.uses = vec![PathUse { sense, ..path_use(Access::Open, path) }];
+            let mut case = Case::new(&tree);
+            case.observations = vec![seen];
+            assert_eq!(case.kept(), expected, "{sense:?} {path}");
+        }
+    }
+
+    #[test]
+    fn observations_are_merged_and_must_be_of_the_image() {
+        let tree = fixture::tree(&["/a", "/b", "/c"]);
+        let mut case = Case::new(&tree);
+        case.observations = vec![observation(&[(Access::Open, "/a")]), observation(&[(Access::Open, "/b")])];
+        assert_eq!(case.kept(), ["/a", "/b"]);
+        let plan = case.make().expect("plan");
+        case.observations.reverse();
+        assert_eq!(case.make().expect("plan"), plan, "their order doesn't matter");
+        case.observations[0].header.image = "sha256:beef".into();
+        assert!(
+            matches!(case.make(), Err(PlanError::OtherImage { observed, image }) if observed == "sha256:beef" && image == IMAGE)
+        );
+    }
+}
