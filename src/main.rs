@@ -1,2 +1,12 @@
 //! The command `slim`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    // Inside a container this program is the stub, the monitor, the packer or the relay, and nothing else.
+    if let Some(status) = slim::hidden::run(arguments.clone()) {
+        std::process::exit(status);
+    }
+    slim::cli::run(arguments)
+}

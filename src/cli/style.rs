@@ -44,8 +44,7 @@ impl Messages {
     /// Messages to standard error.
     #[must_use]
     pub fn to_standard_error(level: Level) -> Messages {
-        let colour = wants_colour(io::stderr().is_terminal(), std::env::var_os("NO_COLOR"), std::env::var_os("TERM"));
-        Messages::new(level, colour, Box::new(io::stderr()))
+        Messages::new(level, wants_colour(), Box::new(io::stderr()))
     }
 
     /// Messages to somewhere else, such as above a progress bar.
@@ -101,8 +100,14 @@ impl Messages {
     }
 }
 
-/// Whether to use colours: `NO_COLOR` counts where it isn't empty, as no-color.org has it.
-fn wants_colour(terminal: bool, no_color: Option<OsString>, term: Option<OsString>) -> bool {
+/// Whether to use colours on standard error.
+#[must_use]
+pub fn wants_colour() -> bool {
+    colours(io::stderr().is_terminal(), std::env::var_os("NO_COLOR"), std::env::var_os("TERM"))
+}
+
+/// `NO_COLOR` counts where it isn't empty, as no-color.org has it.
+fn colours(terminal: bool, no_color: Option<OsString>, term: Option<OsString>) -> bool {
     terminal && no_color.is_none_or(|value| value.is_empty()) && term.is_none_or(|value| value != "dumb")
 }
 
@@ -165,11 +170,11 @@ mod tests {
              done\n\x1b[2mhow\x1b[0m\n"
         );
         let set = |text: &str| Some(OsString::from(text));
-        assert!(wants_colour(true, None, None));
-        assert!(wants_colour(true, set(""), set("xterm")));
-        assert!(!wants_colour(false, None, None));
-        assert!(!wants_colour(true, set("1"), None));
-        assert!(!wants_colour(true, None, set("dumb")));
+        assert!(colours(true, None, None));
+        assert!(colours(true, set(""), set("xterm")));
+        assert!(!colours(false, None, None));
+        assert!(!colours(true, set("1"), None));
+        assert!(!colours(true, None, set("dumb")));
     }
 
     #[test]

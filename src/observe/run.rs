@@ -146,7 +146,7 @@ pub struct Observed {
 }
 
 /// What a run needs.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "it holds a closure")]
 pub struct ObserveRequest<'a> {
     /// Where it runs.
     pub engine: &'a Engine,

@@ -318,8 +318,7 @@ pub fn mounts_of(inspected: &ContainerInspectResponse, own: &str) -> Vec<Mount> 
     let mut mounts: Vec<Mount> = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", own].map(engine).into();
     for mount in inspected.mounts.iter().flatten() {
         let Some(target) = mount.destination.as_deref().filter(|target| !target.starts_with(own)) else { continue };
-        let kind = mount.typ.map(|kind| kind.to_string()).unwrap_or_default();
-        let shows = match kind.as_str() {
+        let shows = match mount.typ.as_deref().unwrap_or_default() {
             "tmpfs" => Shows::Engine,
             // The engine fills a new volume from the image; one that it named itself is new.
             "volume" if mount.name.as_deref().is_some_and(is_anonymous) => Shows::Image,

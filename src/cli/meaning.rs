@@ -1,0 +1,132 @@
+//! From what was asked for to what the steps take: the last translation, where the crates' own languages are parsed.
+
+use slim_probes::{CrawlOptions, ExecCommand, HttpCommand, HttpOptions, read_command_file};
+
+use super::failure::Failure;
+use super::request::{self, BuildRequest, KeepFlags, ProbeFlags};
+use crate::engine::docker::Credentials;
+use crate::image::config::ImageConfig;
+use crate::observe::run::{HttpProbe, Probes};
+use crate::plan::{ConfigView, Extras, KeepLookedAt};
+
+/// The probes, their languages parsed and their files read.
+///
+/// # Errors
+/// A usage failure that names the option.
+pub fn probes(flags: &ProbeFlags) -> Result<Probes, Failure> {
+    let wrong = |option: &str, error: &dyn std::fmt::Display| Failure::usage(format!("`{option}`: {error}"));
+    let mut requests = vec![];
+    for text in &flags.commands {
+        requests.push(HttpCommand::parse(text).map_err(|error| wrong("--http-probe-cmd", &error))?);
+    }
+    if let Some(path) = &flags.command_file {
+        requests.extend(read_command_file(path).map_err(|error| wrong("--http-probe-cmd-file", &error))?);
+    }
+    if requests.is_empty() && !flags.crawl.default_request {
+        requests.push(HttpCommand::get("/"));
+    }
+    let mut commands = vec![];
+    for text in &flags.exec {
+        commands.push(ExecCommand::parse(text).map_err(|error| wrong("--exec", &error))?);
+    }
+    let script = flags.exec_file.as_ref().map(|path| {
+        let content = std::fs::read(path);
+        let content = content.map_err(|error| wrong("--exec-file", &format!("`{}` cannot be read: {error}", path.display())));
+        content.map(|content| (path.display().to_string(), content))
+    });
+    Ok(Probes {
+        http: match flags.http {
+            request::HttpProbe::Auto => HttpProbe::Auto,
+            request::HttpProbe::On => HttpProbe::On,
+            request::HttpProbe::Off => HttpProbe::Off,
+        },
+        ports: flags.ports.clone(),
+        requests,
+        http_options: HttpOptions {
+            timeout: flags.timeout,
+            retry_count: flags.retry_count,
+            retry_wait: flags.retry_wait,
+            crawl: CrawlOptions {
+                max_depth: flags.crawl.max_depth,
+                max_page_count: flags.crawl.max_page_count,
+                concurrency: flags.crawl.concurrency,
+                timeout: flags.crawl.timeout,
+                exclude: flags.crawl.exclude.clone(),
+            },
+        },
+        commands,
+        script: script.transpose()?,
+        continue_after: flags.continue_after,
+        start_timeout: flags.start_timeout,
+        keep_log: flags.show_log,
+    })
+}
+
+/// Credentials for a pull: those that were given, else those that `docker login` stored.
+#[must_use]
+pub fn credentials(request: &BuildRequest) -> Option<Credentials> {
+    if let Some(given) = &request.credentials {
+        return Some(Credentials { account: given.account.clone(), secret: given.secret.0.clone() });
+    }
+    match docker_credential::get_credential(&request.image.registry()) {
+        Ok(docker_credential::DockerCredential::UsernamePassword(account, secret)) => Some(Credentials { account, secret }),
+        // None stored, or of a kind that a pull through the daemon cannot use: it is tried anonymously.
+        _ => None,
+    }
+}
+
+/// What the plan sees of an image's configuration.
+#[must_use]
+pub fn config_view(config: &ImageConfig) -> ConfigView {
+    let run = config.config.clone().unwrap_or_default();
+    let variables = run.env.unwrap_or_default();
+    ConfigView {
+        entrypoint: run.entrypoint.unwrap_or_default(),
+        cmd: run.cmd.unwrap_or_default(),
+        healthcheck: run.healthcheck.and_then(|check| check.test),
+        shell: run.shell.unwrap_or_default(),
+        working_dir: run.working_dir.unwrap_or_default().into_bytes(),
+        volumes: run.volumes.unwrap_or_default().into_keys().map(String::into_bytes).collect(),
+        env: variables
+            .iter()
+            .filter_map(|variable| variable.split_once('='))
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .collect(),
+    }
+}
+
+/// What is kept besides what was seen.
+#[must_use]
+pub fn extras(keep: &KeepFlags) -> (Extras, KeepLookedAt) {
+    let bytes = |texts: &[String]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    let extras = Extras {
+        include_paths: bytes(&keep.paths),
+        include_bins: bytes(&keep.binaries),
+        include_exes: bytes(&keep.executables),
+        include_shell: keep.shell,
+        include_certificates: keep.certificates,
+        include_zoneinfo: keep.zoneinfo,
+        include_workdir: keep.working_directory,
+        exclude_patterns: bytes(&keep.exclude),
+        path_permissions: keep.permissions.clone(),
+    };
+    let looked_at = match keep.looked_at {
+        super::args::KeepLookedAt::None => KeepLookedAt::None,
+        super::args::KeepLookedAt::Checked => KeepLookedAt::Checked,
+        super::args::KeepLookedAt::Listed => KeepLookedAt::Listed,
+        super::args::KeepLookedAt::All => KeepLookedAt::All,
+    };
+    (extras, looked_at)
+}
+
+/// `SOURCE_DATE_EPOCH`, where it is set.
+///
+/// # Errors
+/// A usage failure where it is no number.
+pub fn source_date_epoch() -> Result<Option<i64>, Failure> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| {
+        Failure::usage(format!("SOURCE_DATE_EPOCH is `{}`: it must be a number of seconds since 1970", text.display()))
+    })
+}

@@ -1,0 +1,99 @@
+//! What came of a build, for who started it: a few lines, or JSON.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::report::Report;
+
+/// The result in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The source.
+    image: String,
+    /// Names of the result.
+    tags: Vec<String>,
+    /// The result's id.
+    id: String,
+    size_before: u64,
+    size_after: u64,
+    entries_kept: usize,
+    entries_removed: usize,
+    requests_answered: usize,
+    requests_failed: usize,
+    commands: usize,
+    /// Events that were seen, and those that were lost.
+    calls_seen: u64,
+    opens_seen: u64,
+    lost: u64,
+    warnings: usize,
+    seconds: f64,
+    report: Option<PathBuf>,
+}
+
+impl Summary {
+    /// Of a successful build.
+    #[must_use]
+    pub fn new(report: &Report, path: Option<&Path>) -> Summary {
+        let (image, result) = (report.image.as_ref(), report.result.as_ref());
+        let http = report.probes.http.as_ref();
+        let counters = report.evidence.as_ref().map(|evidence| evidence.end.counters).unwrap_or_default();
+        let main_steps = report.seconds.iter().filter(|(step, _)| !step.starts_with("observe:") && !step.starts_with("list"));
+        Summary {
+            image: image.map(|image| image.name.clone()).unwrap_or_default(),
+            tags: result.map(|result| result.tags.clone()).unwrap_or_default(),
+            id: result.map(|result| result.id.clone()).unwrap_or_default(),
+            size_before: image.map_or(0, |image| image.size),
+            size_after: result.map_or(0, |result| result.size),
+            entries_kept: report.kept.len(),
+            entries_removed: report.removed.entries,
+            requests_answered: http.map_or(0, slim_probes::HttpResult::answered),
+            requests_failed: http.map_or(0, slim_probes::HttpResult::failed),
+            commands: report.probes.exec.len(),
+            calls_seen: counters.received,
+            opens_seen: counters.opens,
+            lost: counters.lost,
+            warnings: report.warnings.len(),
+            seconds: main_steps.map(|(_, seconds)| seconds).sum(),
+            report: path.map(Path::to_owned),
+        }
+    }
+
+    /// The names of the result, a line each: all that a quiet run says.
+    #[must_use]
+    pub fn names(&self) -> String {
+        self.tags.iter().map(|tag| format!("{tag}\n")).collect()
+    }
+
+    /// One line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).map(|json| json + "\n").unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tag = self.tags.first().map(String::as_str).unwrap_or_default();
+        let ratio = self.size_before as f64 / self.size_after.max(1) as f64;
+        writeln!(f, "{} -> {}", self.image, self.tags.join(", "))?;
+        writeln!(f, "  size      {} -> {} ({ratio:.1} times smaller)", megabytes(self.size_before), megabytes(self.size_after))?;
+        writeln!(f, "  entries   {} kept, {} removed", self.entries_kept, self.entries_removed)?;
+        write!(f, "  probes    {} HTTP requests answered", self.requests_answered)?;
+        if self.requests_failed > 0 {
+            write!(f, ", {} not", self.requests_failed)?;
+        }
+        writeln!(f, ", {} commands run", self.commands)?;
+        writeln!(f, "  evidence  {} system calls and {} opens seen, {} lost", self.calls_seen, self.opens_seen, self.lost)?;
+        writeln!(f, "  time      {:.1} s", self.seconds)?;
+        if let Some(report) = &self.report {
+            writeln!(f, "  report    {}", report.display())?;
+        }
+        writeln!(f, "try it: docker run --rm {tag}")
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
