@@ -7,7 +7,7 @@
 //! Of the names of one file the first kept one carries the content, the others are links to it, with the same owner,
 //! mode and attributes: who unpacks a layer applies the owner of every entry, which takes set-user-id bits and
 //! capabilities away, and then what else the entry says. Sparse files are written out, since Docker does not take
-//! sparse entries.
+//! sparse entries. (It also unpacks times before 1970 as 1970; they are written as they are.)
 
 use std::collections::HashMap;
 use std::io::Write;

@@ -28,7 +28,7 @@ pub enum PackError {
     #[error("the plan keeps `{0}` but not the directory that it is in: add the directory")]
     NoParent(String),
     /// The layer format has no way to say it.
-    #[error("`{path}` cannot be in a layer: {reason}")]
+    #[error("`{path}` cannot be in a layer: {reason}; leave it out with `--exclude-pattern`")]
     NotRepresentable {
         /// The entry.
         path: String,

@@ -2,7 +2,9 @@
 //! longer than the kernel takes in one call.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use nix::NixPath;
@@ -86,7 +88,7 @@ pub(super) fn facts(root: &Root, path: &[u8]) -> Option<Facts> {
             What::Directory(names.into_iter().map(CString::into_bytes).collect())
         }
         libc::S_IFREG => What::File { empty: status.st_size == 0 },
-        libc::S_IFLNK => What::Link(std::os::unix::ffi::OsStringExt::into_vec(readlinkat(&parent, name).ok()?)),
+        libc::S_IFLNK => What::Link(OsStringExt::into_vec(readlinkat(&parent, name).ok()?)),
         _ => What::Other,
     };
     Some(Facts {
@@ -97,15 +99,15 @@ pub(super) fn facts(root: &Root, path: &[u8]) -> Option<Facts> {
     })
 }
 
-/// Opens the regular file `name` of `parent` for reading. Anything else is refused without being opened: opening a
+/// Opens the regular file `name` of `parent` for reading. Anything else gives `None`, without being opened: opening a
 /// device or a FIFO does things.
-pub(super) fn regular_file(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(std::fs::File, FileStat), Errno> {
+pub(super) fn regular_file(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Option<(File, FileStat)>, Errno> {
     let is_regular = |status: &FileStat| status.st_mode & libc::S_IFMT == libc::S_IFREG;
     if !is_regular(&status(parent, name)?) {
-        return Err(Errno::EINVAL);
+        return Ok(None);
     }
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let file = openat(parent, name, flags, Mode::empty())?;
     let status = fstat(&file)?;
-    if is_regular(&status) { Ok((file.into(), status)) } else { Err(Errno::EINVAL) }
+    Ok(is_regular(&status).then(|| (file.into(), status)))
 }

@@ -87,10 +87,12 @@ impl<W: Write> Lister<'_, W> {
             }
             path.push(b'/');
             path.extend_from_slice(name.to_bytes());
-            let Some(Level { number, directory: Some(directory), .. }) = way.last() else { continue };
             if self.view.left_out.contains(&path) {
                 continue;
             }
+            let Some(Level { number, directory: Some(directory), .. }) = way.last() else {
+                return Err(lost(&path)(Errno::EBADF));
+            };
             if let Some(deeper) = self.visit(directory.as_fd(), &name, &path, *number)? {
                 way.push(deeper);
                 close_far(&mut way);
@@ -128,6 +130,7 @@ impl<W: Write> Lister<'_, W> {
             Some(kind) => kind,
             None => return self.skip(path, "a socket cannot be in an image"),
         };
+        // Of an overlay, all directories are on one device, though files are not.
         if kind == Kind::Directory && status.st_dev != self.device {
             return self.skip(path, "another file system is mounted here");
         }
@@ -220,5 +223,5 @@ fn kind(status: &FileStat) -> Option<Kind> {
 
 fn lost(path: &[u8]) -> impl FnOnce(Errno) -> PackerError {
     let path = path.to_vec();
-    move |error| PackerError::Lost { path: String::from_utf8_lossy(&path).into_owned(), source: error.into() }
+    move |error| PackerError::Lost { path: String::from_utf8_lossy(&path).into_owned(), reason: error.into() }
 }

@@ -54,21 +54,21 @@ pub struct Options {
 pub enum PackerError {
     /// The requests cannot be read.
     #[error("cannot read requests: {0}")]
-    Input(#[source] io::Error),
+    Input(io::Error),
     /// The replies cannot be written.
     #[error("cannot write replies: {0}")]
-    Output(#[source] io::Error),
+    Output(io::Error),
     /// The root cannot be opened.
-    #[error("cannot open the tree at `{}`: {source}", path.display())]
+    #[error("cannot open the tree at `{}`: {reason}", path.display())]
     Root {
         /// Where it should be.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The kernel does not tell what is mounted.
     #[error("cannot read what is mounted: {0}")]
-    Mounts(#[source] io::Error),
+    Mounts(io::Error),
     /// What came is not a request.
     #[error(transparent)]
     Request(#[from] WireError),
@@ -76,12 +76,12 @@ pub enum PackerError {
     #[error("the requests were cut off")]
     Cut,
     /// A directory that was being listed cannot be used any more: the tree changed, which no image does.
-    #[error("`{path}` was lost while it was listed: {source}")]
+    #[error("`{path}` was lost while it was listed: {reason}")]
     Lost {
         /// The directory.
         path: String,
         /// The system's reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// More entries than can be numbered.
     #[error("the image has more than {} entries", u32::MAX)]
@@ -94,7 +94,7 @@ pub enum PackerError {
 /// [`PackerError`].
 pub fn run(options: Options, mut input: impl Read, output: impl Write) -> Result<(), PackerError> {
     let root =
-        Root::open(&options.root).map_err(|error| PackerError::Root { path: options.root.clone(), source: error.into() })?;
+        Root::open(&options.root).map_err(|error| PackerError::Root { path: options.root.clone(), reason: error.into() })?;
     let mounted = if options.unmount { mounts::unmount_below(&options.root).map_err(PackerError::Mounts)? } else { vec![] };
     let mut packer = Packer { root, options, mounted, replies: Replies::new(output) };
     packer.replies.send(&PackerReply::Hello { version: VERSION })?;

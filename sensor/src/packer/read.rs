@@ -34,7 +34,7 @@ impl<'r> Files<'r> {
     ) -> Result<Option<String>, PackerError> {
         let (file, size, is_sparse) = match self.open(path) {
             Ok(opened) => opened,
-            Err(error) => return Ok(Some(error.desc().into())),
+            Err(reason) => return Ok(Some(reason.into())),
         };
         let end = size.min(limit);
         let mut at = 0;
@@ -61,14 +61,21 @@ impl<'r> Files<'r> {
     }
 
     /// The file, its size, and whether it takes less room than its size, so that it is worth looking for holes.
-    fn open(&mut self, path: &[u8]) -> Result<(File, u64, bool), Errno> {
-        let (way, name) = path.split_at(path.iter().rposition(|&byte| byte == b'/').ok_or(Errno::EINVAL)? + 1);
-        let directory = match &self.directory {
-            Some((known, directory)) if known == way && !matches!(name, b"" | b"." | b"..") => directory,
-            _ => &self.directory.insert((way.to_vec(), self.root.parent(path)?.0)).1,
+    fn open(&mut self, path: &[u8]) -> Result<(File, u64, bool), &'static str> {
+        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => path.split_at(slash + 1),
+            None => return Err("its path is not absolute"),
         };
-        let (file, status) = below::regular_file(directory.as_fd(), name)?;
-        let size = u64::try_from(status.st_size).map_err(|_| Errno::EOVERFLOW)?;
+        let directory = match &self.directory {
+            Some((known, directory)) if known == parent && !matches!(name, b"" | b"." | b"..") => directory,
+            _ => {
+                let (directory, _) = self.root.parent(path).map_err(Errno::desc)?;
+                &self.directory.insert((parent.to_vec(), directory)).1
+            }
+        };
+        let opened = below::regular_file(directory.as_fd(), name).map_err(Errno::desc)?;
+        let (file, status) = opened.ok_or("it is not a regular file")?;
+        let size = u64::try_from(status.st_size).map_err(|_| "its size is negative")?;
         Ok((file, size, status.st_blocks.saturating_mul(512) < status.st_size))
     }
 }
