@@ -5,9 +5,16 @@
 //! never see a string that could still be wrong, and help, errors and parsing come from one place.
 
 pub mod args;
+pub mod build;
 pub mod continue_after;
+pub mod failure;
+pub mod meaning;
+pub mod progress;
 pub mod request;
+mod run;
 pub mod style;
+pub mod summary;
 pub mod words;
 
 pub use args::Cli;
+pub use run::run;

@@ -133,14 +133,16 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Connects to DOCKER_HOST or the default socket, and agrees on a version of the API.
+    /// Connects to `host`, else DOCKER_HOST, else the default socket, and agrees on a version of the API.
     ///
     /// # Errors
     /// [`EngineError::Unreachable`].
-    pub async fn connect(owner: Owner) -> Result<Engine, EngineError> {
-        let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+    pub async fn connect(host: Option<&str>, owner: Owner) -> Result<Engine, EngineError> {
+        let from_environment = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+        let host = host.map(str::to_owned).or_else(from_environment);
+        let host = host.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
         let unreachable = |error: &Api| EngineError::Unreachable { host: host.clone(), reason: reason(error) };
-        let docker = bollard::Docker::connect_with_defaults().map_err(|error| unreachable(&error))?.with_timeout(PATIENCE);
+        let docker = bollard::Docker::connect_with_host(&host).map_err(|error| unreachable(&error))?.with_timeout(PATIENCE);
         let answer = tokio::time::timeout(Duration::from_secs(30), docker.negotiate_version()).await;
         let silent = EngineError::Unreachable { host: host.clone(), reason: "no answer in 30 seconds".into() };
         let docker = answer.map_err(|_| silent)?.map_err(|error| unreachable(&error))?;
@@ -152,6 +154,12 @@ impl Engine {
             architecture: version.arch.unwrap_or_default(),
             host,
         })
+    }
+
+    /// The name of this run, as its containers are labelled.
+    #[must_use]
+    pub fn run(&self) -> &str {
+        &self.owner.run
     }
 
     /// The address that was connected to.

@@ -211,6 +211,28 @@ impl ImageName {
         Reference::parse(name).map(ImageName::Named)
     }
 
+    /// What a registry is asked for: a name without tag or digest means `latest`, not every tag there is.
+    #[must_use]
+    pub fn to_pull(&self) -> String {
+        match self {
+            ImageName::Named(reference) if reference.tag.is_none() && reference.digest.is_none() => {
+                format!("{reference}:latest")
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// The registry that it would be pulled from, as `docker login` names it.
+    #[must_use]
+    pub fn registry(&self) -> String {
+        const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+        let ImageName::Named(reference) = self else { return DOCKER_HUB.to_owned() };
+        match reference.name.split_once('/') {
+            Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host.to_owned(),
+            _ => DOCKER_HUB.to_owned(),
+        }
+    }
+
     /// What the result is called when nothing is said. `id` is the image's (`sha256:...`), `names` are those that the
     /// daemon lists for it: with them a short id is told from a name such as `cafe`.
     ///

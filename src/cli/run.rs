@@ -1,0 +1,169 @@
+//! From the typed words to the exit code, and what is left behind: nothing.
+//!
+//! A verb runs as a task of its own. Ctrl-C, SIGTERM, a panic, an error or the end: whatever comes first, the task is
+//! over then, and everything that it made in the engine is removed before the program ends. A second Ctrl-C ends at once; what
+//! remains then is labelled, and the next run removes it.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::{Cli, GeneralArgs, OutputFormat, Verb};
+use super::build::{Leftover, build};
+use super::failure::Failure;
+use super::progress::Progress;
+use super::request::{BuildRequest, System};
+use super::style::Level;
+use super::summary::Summary;
+use crate::engine::docker::Engine;
+use crate::engine::owner::Owner;
+use crate::exit::Exit;
+
+/// How long the clean-up may take where the engine does not answer any more.
+const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs the command line.
+#[must_use]
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::read(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap: they end the program, but well.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    let level = match (cli.general.quiet, cli.general.verbose) {
+        (true, _) => Level::Quiet,
+        (_, true) => Level::Verbose,
+        _ => Level::Normal,
+    };
+    let progress = Arc::new(Progress::new(level));
+    let result = begin(cli, &progress);
+    progress.done();
+    match result {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            progress.messages.error(&failure.message);
+            failure.exit
+        }
+    }
+    .into()
+}
+
+fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::internal(format!("cannot start: {error}")))?;
+    // The one provider of cryptography; who installed one before us did the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let Cli { general, verb } = cli;
+    let result = match verb {
+        Verb::Build(arguments) => {
+            let request = BuildRequest::new(*arguments, &System).map_err(|error| Failure::usage(error.to_string()))?;
+            runtime.block_on(run_build(request, &general, progress))
+        }
+    };
+    // A thread that still waits for a dead packer must not hold us.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    progress.done();
+    tell(&result?, &general)
+}
+
+/// The result, on standard output.
+fn tell(summary: &Summary, general: &GeneralArgs) -> Result<(), Failure> {
+    let text = match general.output_format {
+        OutputFormat::Json => summary.to_json(),
+        OutputFormat::Text if general.quiet => summary.names(),
+        OutputFormat::Text => summary.to_string(),
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Who reads no further has what it wanted.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::internal(format!("the result cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn run_build(request: BuildRequest, general: &GeneralArgs, progress: &Arc<Progress>) -> Result<Summary, Failure> {
+    let executable = own_executable()?;
+    let owner = Owner::this_process().map_err(|error| Failure::internal(format!("no randomness: {error}")))?;
+    let engine = Engine::connect(general.host.as_deref(), owner).await?;
+    progress.messages.detail(format!("engine: Docker {} at {}", engine.version, engine.host()));
+    match engine.sweep().await {
+        Ok(0) => {}
+        Ok(count) => progress.messages.info(format!("removed {count} containers of a run that was killed")),
+        Err(error) => progress.messages.warn(format!("what a killed run left could not be removed: {error}")),
+    }
+    let leftover = Leftover::default();
+    let task = {
+        let (engine, progress, leftover) = (engine.clone(), Arc::clone(progress), leftover.clone());
+        tokio::spawn(async move { build(&engine, request, &executable, progress, &leftover).await })
+    };
+    let result = until_interrupted(task).await;
+    if result.is_err() {
+        progress.step("cleaning up");
+    }
+    let cleaning = clean_up(&engine, &leftover);
+    tokio::select! {
+        cleaned = tokio::time::timeout(CLEAN_UP_PATIENCE, cleaning) => match cleaned {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => progress.messages.warn(format!("something is left in the engine, the next run removes it: {error}")),
+            Err(_) => progress.messages.warn("the engine does not answer: what is left in it, the next run removes"),
+        },
+        exit = interrupted() => {
+            progress.messages.warn("interrupted again: what is left in the engine, the next run removes");
+            return Err(Failure { exit, message: "interrupted".to_owned() });
+        }
+    }
+    result
+}
+
+async fn clean_up(engine: &Engine, leftover: &Leftover) -> Result<(), crate::engine::docker::EngineError> {
+    engine.clean_up().await?;
+    if let Some(image) = leftover.image() {
+        engine.remove_unnamed(&image).await;
+    }
+    Ok(())
+}
+
+/// The task's result; interrupted, its failure.
+async fn until_interrupted(mut task: tokio::task::JoinHandle<Result<Summary, Failure>>) -> Result<Summary, Failure> {
+    tokio::select! {
+        ended = &mut task => match ended {
+            Ok(result) => result,
+            Err(error) => Err(Failure::internal(format!("a fault of slim: {error}"))),
+        },
+        exit = interrupted() => {
+            task.abort();
+            let _ = task.await;
+            Err(Failure { exit, message: exit.describe().to_owned() })
+        }
+    }
+}
+
+/// Waits for a signal that ends the program.
+async fn interrupted() -> Exit {
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => tokio::select! {
+            _ = interrupt.recv() => Exit::Interrupted,
+            _ = terminate.recv() => Exit::Terminated,
+        },
+        // Signals that cannot be caught end the program by themselves.
+        _ => std::future::pending().await,
+    }
+}
+
+/// The file of this program: what runs now, also where the file was replaced meanwhile.
+fn own_executable() -> Result<PathBuf, Failure> {
+    let path = PathBuf::from("/proc/self/exe");
+    if path.exists() {
+        return Ok(path);
+    }
+    std::env::current_exe().map_err(|error| Failure::internal(format!("slim's own program cannot be found: {error}")))
+}
