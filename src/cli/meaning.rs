@@ -48,8 +48,8 @@ pub fn probes(flags: &ProbeFlags) -> Result<Probes, Failure> {
             retry_wait: flags.retry_wait,
             crawl: CrawlOptions {
                 max_depth: flags.crawl.max_depth,
-                max_page_count: flags.crawl.max_page_count,
-                concurrency: flags.crawl.concurrency,
+                max_page_count: flags.crawl.max_page_count as usize,
+                concurrency: flags.crawl.concurrency as usize,
                 timeout: flags.crawl.timeout,
                 exclude: flags.crawl.exclude.clone(),
             },
