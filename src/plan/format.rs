@@ -92,7 +92,7 @@ pub enum Reason {
     },
     /// The image's configuration names it.
     Config {
-        /// The field: `Entrypoint`, `Cmd`, `Env`, `Healthcheck`, `WorkingDir`, `Volumes`.
+        /// The field: `Entrypoint`, `Cmd`, `Healthcheck`, `WorkingDir`, `Volumes`.
         field: String,
     },
     /// A rule that holds for every image.
