@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{BuildArgs, ContainerArgs, KeepArgs, KeepLookedAt, OutputArgs, ProbeArgs, Secret, TargetArgs};
+use super::args::{BuildArgs, ContainerArgs, KeepArgs, OutputArgs, ProbeArgs, Secret, TargetArgs};
 use super::continue_after::parse_continue_after;
 use super::words::parse_command_line;
 use crate::engine::capabilities::CapabilityOptions;
@@ -22,7 +22,7 @@ use crate::engine::options::ports::{parse_exposed, parse_published};
 use crate::engine::options::security::SecurityOptions;
 use crate::image::reference::{ImageName, Reference};
 use crate::observe::continue_after::ContinueAfter;
-use crate::plan::PathPermissions;
+use crate::plan::{KeepLookedAt, PathPermissions};
 
 /// The most bytes of a file that a flag names.
 const FILE_LIMIT: u64 = 16 << 20;

@@ -23,13 +23,17 @@ use crate::observe::observation::{Access, Observation};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum KeepLookedAt {
     /// Nothing of it: only what was opened, executed, entered, read as a link, written or changed.
+    #[value(help = None)]
     None,
     /// What was looked up by name, and the names in listed directories while they weigh little.
+    #[value(help = None)]
     #[default]
     Checked,
     /// What was looked up by name, and all names in listed directories.
+    #[value(help = None)]
     Listed,
     /// As `listed`, and what sweeps (`find /`, `du`) looked at counts too.
+    #[value(help = None)]
     All,
 }
 
