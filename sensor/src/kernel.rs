@@ -108,7 +108,6 @@ impl Slots {
         Ok(Slots { slots: unsafe { std::slice::from_raw_parts(memory.cast::<Slot>(), count) } })
     }
 
-
     /// Waits for the next call of a session, and notes it in the session's slot.
     pub(crate) fn receive(&self, slot: usize, listener: BorrowedFd<'_>) -> nix::Result<Notification> {
         let memory = self.slots[slot].0.get();

@@ -211,7 +211,9 @@ impl Build<'_> {
             self.progress.messages.info(format!("| {line}"));
         }
         if observed.observation.end.tail_unknown {
-            self.warn("the program was killed by a signal: what only the kernel opened in its last moment may be missing".to_owned());
+            self.warn(
+                "the program was killed by a signal: what only the kernel opened in its last moment may be missing".to_owned(),
+            );
         }
     }
 
@@ -222,7 +224,10 @@ impl Build<'_> {
 
     fn save_observation(&self, observed: &Observed) -> Result<(), Failure> {
         let Some(path) = &self.request.output.observation else { return Ok(()) };
-        let saved = write_file_atomically(path, |_file| {let _=observed; Ok(())});
+        let saved = write_file_atomically(path, |_file| {
+            let _ = observed;
+            Ok(())
+        });
         saved.map_err(|error| Failure::usage(format!("the observation cannot be written to `{}`: {error}", path.display())))
     }
 

@@ -211,14 +211,10 @@ impl Engine {
             if let Some(error) = step.error_detail.and_then(|detail| detail.message) {
                 return Err(failed(error));
             }
-            let bytes = step.progress_detail.and_then(|detail| {
-                Some((u64::try_from(detail.current?).ok()?, u64::try_from(detail.total?).ok()?))
-            });
-            progress(PullProgress {
-                layer: step.id.unwrap_or_default(),
-                status: step.status.unwrap_or_default(),
-                bytes,
-            });
+            let bytes = step
+                .progress_detail
+                .and_then(|detail| Some((u64::try_from(detail.current?).ok()?, u64::try_from(detail.total?).ok()?)));
+            progress(PullProgress { layer: step.id.unwrap_or_default(), status: step.status.unwrap_or_default(), bytes });
         }
         Ok(())
     }

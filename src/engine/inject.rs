@@ -91,8 +91,8 @@ impl Program {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
             std::fs::set_permissions(path, mode).map_err(at(path))?;
         }
-        let no_exec = nix::sys::statvfs::statvfs(&program)
-            .is_ok_and(|info| info.flags().contains(nix::sys::statvfs::FsFlags::ST_NOEXEC));
+        let no_exec =
+            nix::sys::statvfs::statvfs(&program).is_ok_and(|info| info.flags().contains(nix::sys::statvfs::FsFlags::ST_NOEXEC));
         Ok(Program { directory, inside: format!("/.slim-{run}"), must_upload: AtomicBool::new(no_exec) })
     }
 
@@ -163,10 +163,9 @@ impl Program {
             archive.append_data(&mut header, "slim", program.as_slice())?;
             archive.into_inner()
         };
-        build().map(Bytes::from).map_err(|error| EngineError::Refused {
-            action: "get slim's program".to_owned(),
-            reason: error.to_string(),
-        })
+        build()
+            .map(Bytes::from)
+            .map_err(|error| EngineError::Refused { action: "get slim's program".to_owned(), reason: error.to_string() })
     }
 }
 

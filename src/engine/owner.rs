@@ -46,16 +46,10 @@ impl Owner {
     /// The labels of this run's containers.
     #[must_use]
     pub fn labels(&self) -> HashMap<String, String> {
-        [
-            (RUN, &self.run),
-            (MACHINE, &self.machine),
-            (BOOT, &self.boot),
-            (NAMESPACE, &self.namespace),
-            (PROCESS, &self.process),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.clone()))
-        .collect()
+        [(RUN, &self.run), (MACHINE, &self.machine), (BOOT, &self.boot), (NAMESPACE, &self.namespace), (PROCESS, &self.process)]
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+            .collect()
     }
 
     /// Whether the run that made a container with these labels is provably over.

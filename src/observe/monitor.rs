@@ -119,7 +119,10 @@ impl Monitor {
     }
 }
 
-async fn send_orders(mut input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>, mut orders: mpsc::UnboundedReceiver<Control>) {
+async fn send_orders(
+    mut input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+    mut orders: mpsc::UnboundedReceiver<Control>,
+) {
     while let Some(order) = orders.recv().await {
         let mut frame = vec![];
         put_message(&mut frame, &order);

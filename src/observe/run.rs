@@ -594,15 +594,19 @@ impl Run<'_> {
     /// What a user wants to know when something went wrong: what is listened on, and the end of the log.
     async fn scene(&self, target: &Target) -> (String, String) {
         let status = target.monitor.status();
-        let mut listening: Vec<String> =
-            status.listening.iter().map(|listener| std::net::SocketAddr::new(listener.address, listener.port).to_string()).collect();
+        let mut listening: Vec<String> = status
+            .listening
+            .iter()
+            .map(|listener| std::net::SocketAddr::new(listener.address, listener.port).to_string())
+            .collect();
         listening.dedup();
         let listening = match listening.as_slice() {
             [] => "\nit listens on no port".to_owned(),
             some => format!("\nit listens on {}", some.join(", ")),
         };
         let log = target.container.log(LOG_LINES).await;
-        let log = if log.is_empty() { "\nits log is empty".to_owned() } else { format!("\nits log ends with:\n{}", log.join("\n")) };
+        let log =
+            if log.is_empty() { "\nits log is empty".to_owned() } else { format!("\nits log ends with:\n{}", log.join("\n")) };
         (listening, log)
     }
 }
@@ -657,7 +661,9 @@ fn in_words(command: &ExecCommand) -> String {
 fn cannot_run(command: &ExecCommand, said: &str) -> ObserveError {
     let hint = match command {
         ExecCommand::Direct(_) => "",
-        ExecCommand::Shell(_) => "; the command has shell syntax, so it needs the image's `sh`: quote it, or name a program directly",
+        ExecCommand::Shell(_) => {
+            "; the command has shell syntax, so it needs the image's `sh`: quote it, or name a program directly"
+        }
         ExecCommand::Script(_) => "; a script needs the image's `sh`",
     };
     ObserveError::Command { command: in_words(command), reason: format!("{}{hint}", said.trim()) }

@@ -315,7 +315,8 @@ fn published(inspected: &ContainerInspectResponse) -> BTreeMap<u16, SocketAddr> 
 #[must_use]
 pub fn mounts_of(inspected: &ContainerInspectResponse, own: &str) -> Vec<Mount> {
     let engine = |target: &str| Mount { target: target.as_bytes().to_vec(), shows: Shows::Engine };
-    let mut mounts: Vec<Mount> = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", own].map(engine).into();
+    let mut mounts: Vec<Mount> =
+        ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", own].map(engine).into();
     for mount in inspected.mounts.iter().flatten() {
         let Some(target) = mount.destination.as_deref().filter(|target| !target.starts_with(own)) else { continue };
         let shows = match mount.typ.as_deref().unwrap_or_default() {

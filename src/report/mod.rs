@@ -243,7 +243,8 @@ mod tests {
 
     #[test]
     fn everything_is_kept_or_removed_and_no_byte_counts_twice() {
-        let tree = fixture::tree(&["/a/x size=5 link=1", "/a/y size=5 link=1", "/b/x size=7 link=2", "/b/y size=7 link=2", "/c size=1"]);
+        let tree =
+            fixture::tree(&["/a/x size=5 link=1", "/a/y size=5 link=1", "/b/x size=7 link=2", "/b/y size=7 link=2", "/c size=1"]);
         let keep = |path: &str| Kept { path: path.into(), reasons: vec![Reason::Parent], mode: None, owner: None };
         let entries = ["/", "/a", "/a/y"].map(keep).into();
         let plan = Plan { version: Plan::VERSION, image: "sha256:1".into(), entries, notes: vec![] };

@@ -1,0 +1,140 @@
+//! Images made from nothing: a tar in memory, imported into the daemon with a configuration.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::{docker_output, unique};
+
+/// An image in the daemon, removed with its slim version when it goes out of scope.
+#[derive(Debug)]
+pub struct Image {
+    /// Its name, with a tag.
+    pub name: String,
+}
+
+/// An image in the making.
+pub struct Builder {
+    archive: tar::Builder<Vec<u8>>,
+    changes: Vec<String>,
+}
+
+/// The static busybox of this machine.
+fn busybox_program() -> Vec<u8> {
+    std::fs::read("/bin/busybox").expect("busybox-static is installed (`tests/run` does that)")
+}
+
+/// An image with busybox under the names that shell scripts use, passwd and group files, and /tmp.
+pub fn busybox() -> Builder {
+    let mut image = Image::scratch()
+        .file("/bin/busybox", &busybox_program(), 0o755)
+        .file("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\n", 0o644)
+        .file("/etc/group", b"root:x:0:\nweb:x:1000:\nextra:x:2000:web\n", 0o644)
+        .directory("/tmp", 0o1777)
+        .directory("/root", 0o700);
+    for name in ["sh", "cat", "ls", "echo", "sleep", "httpd", "id", "env", "test", "mkdir", "stat", "kill", "true", "false"] {
+        image = image.link(&format!("/bin/{name}"), "busybox");
+    }
+    image
+}
+
+impl Image {
+    /// An image without any file.
+    pub fn scratch() -> Builder {
+        Builder { archive: tar::Builder::new(vec![]), changes: vec![] }
+    }
+
+    /// The name that a slim version gets where none is given.
+    pub fn slim_name(&self) -> String {
+        let (name, tag) = self.name.rsplit_once(':').unwrap();
+        format!("{name}.slim:{tag}")
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        docker_output(&["rmi", "-f", &self.slim_name()]);
+        docker_output(&["rmi", "-f", &self.name]);
+    }
+}
+
+impl Builder {
+    /// A header that each kind of entry begins with: owner root, a fixed time.
+    pub fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_mtime(1_600_000_000);
+        header.set_size(0);
+        header
+    }
+
+    /// Adds any entry; `path` is absolute.
+    pub fn entry(mut self, path: &str, mut header: tar::Header, content: &[u8]) -> Builder {
+        header.set_size(content.len() as u64);
+        self.archive.append_data(&mut header, path.trim_start_matches('/'), content).unwrap();
+        self
+    }
+
+    /// The archive, for entries that need more.
+    pub fn archive(&mut self) -> &mut tar::Builder<Vec<u8>> {
+        &mut self.archive
+    }
+
+    pub fn file(self, path: &str, content: &[u8], mode: u32) -> Builder {
+        self.entry(path, Builder::header(tar::EntryType::Regular, mode), content)
+    }
+
+    pub fn directory(self, path: &str, mode: u32) -> Builder {
+        self.entry(&format!("{path}/"), Builder::header(tar::EntryType::Directory, mode), b"")
+    }
+
+    pub fn link(mut self, path: &str, target: &str) -> Builder {
+        let mut header = Builder::header(tar::EntryType::Symlink, 0o777);
+        self.archive.append_link(&mut header, path.trim_start_matches('/'), target).unwrap();
+        self
+    }
+
+    pub fn hard_link(mut self, path: &str, target: &str) -> Builder {
+        let mut header = Builder::header(tar::EntryType::Link, 0o644);
+        self.archive.append_link(&mut header, path.trim_start_matches('/'), target.trim_start_matches('/')).unwrap();
+        self
+    }
+
+    /// A line of a Dockerfile that `docker import --change` takes: CMD, ENTRYPOINT, ENV, EXPOSE, USER, VOLUME, WORKDIR,
+    /// ONBUILD. For all else see [`Builder::build_with`].
+    pub fn change(mut self, line: &str) -> Builder {
+        self.changes.push(line.to_owned());
+        self
+    }
+
+    /// Imports it.
+    pub fn build(self) -> Image {
+        self.build_with("")
+    }
+
+    /// Imports it, then adds what a Dockerfile says after its FROM line (LABEL, HEALTHCHECK, STOPSIGNAL, SHELL; no RUN).
+    pub fn build_with(self, dockerfile: &str) -> Image {
+        let name = format!("{}:1", unique("image"));
+        let archive = self.archive.into_inner().unwrap();
+        let mut import = Command::new("docker");
+        import.arg("import");
+        for change in &self.changes {
+            import.args(["--change", change]);
+        }
+        feed(import.args(["-", &name]), &archive);
+        if !dockerfile.is_empty() {
+            feed(
+                Command::new("docker").args(["build", "-q", "-t", &name, "-"]),
+                format!("FROM {name}\n{dockerfile}\n").as_bytes(),
+            );
+        }
+        Image { name }
+    }
+}
+
+fn feed(command: &mut Command, input: &[u8]) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,42 @@
+//! What the tests share: images made from nothing, the executable under test, and the daemon's client.
+
+mod image;
+mod slim;
+
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub use image::{Image, busybox};
+pub use slim::{Run, Slim};
+
+/// A name for something in the daemon that no other test has, also not of another process.
+pub fn unique(kind: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("slim-test-{}-{}-{kind}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Runs the docker client; its standard output.
+///
+/// # Panics
+/// Where it fails: with what it said.
+pub fn docker(arguments: &[&str]) -> String {
+    let output = docker_output(arguments);
+    assert!(output.status.success(), "docker {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Runs the docker client, whatever comes of it.
+pub fn docker_output(arguments: &[&str]) -> Output {
+    Command::new("docker").args(arguments).output().expect("the docker client is installed (`tests/run` does that)")
+}
+
+/// Compiles a C program, statically; the executable's bytes.
+pub fn compile(source: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, program) = (folder.path().join("program.c"), folder.path().join("program"));
+    std::fs::write(&code, source).unwrap();
+    let output = Command::new("cc").args(["-static", "-O1", "-pthread", "-w", "-o"]).arg(&program).arg(&code).output();
+    let output = output.expect("a C compiler is installed (`tests/run` does that)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::read(program).unwrap()
+}

@@ -1,0 +1,139 @@
+//! The executable under test, in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use super::{Image, docker, docker_output};
+
+/// A command line of slim; the report goes to its folder.
+pub struct Slim {
+    folder: tempfile::TempDir,
+    command: Command,
+}
+
+/// What came of it.
+pub struct Run {
+    /// Where it ran; holds `slim.report.json`.
+    folder: tempfile::TempDir,
+    output: Output,
+}
+
+impl Slim {
+    /// `slim build IMAGE`, followed by words.
+    pub fn build(image: &Image, words: &[&str]) -> Slim {
+        Slim::new(&[&["build", &image.name], words].concat())
+    }
+
+    /// Any command line.
+    pub fn new(words: &[&str]) -> Slim {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slim"));
+        command.args(words).current_dir(folder.path()).stdin(Stdio::null()).env_remove("SOURCE_DATE_EPOCH");
+        Slim { folder, command }
+    }
+
+    /// Sets a variable.
+    pub fn env(mut self, name: &str, value: &str) -> Slim {
+        self.command.env(name, value);
+        self
+    }
+
+    /// The folder that it runs in, to put files there.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The command, to be started by hand.
+    pub fn command(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
+    /// Runs it to its end.
+    pub fn run(mut self) -> Run {
+        let output = self.command.output().unwrap();
+        Run { folder: self.folder, output }
+    }
+}
+
+impl Run {
+    /// Its exit code.
+    pub fn code(&self) -> i32 {
+        self.output.status.code().unwrap_or(-1)
+    }
+
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    /// Everything is well, or the test ends with what it said.
+    #[track_caller]
+    pub fn ok(self) -> Run {
+        assert_eq!(self.code(), 0, "{}{}", self.stdout(), self.stderr());
+        self
+    }
+
+    /// It ended with this code and said this.
+    #[track_caller]
+    pub fn fails(self, code: i32, text: &str) -> Run {
+        let said = self.stderr();
+        assert!(
+            self.code() == code && said.contains(text),
+            "exit code {} (not {code}), or not said {text:?}:\n{said}",
+            self.code()
+        );
+        self
+    }
+
+    /// A file of its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The report.
+    pub fn report(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.path("slim.report.json")).unwrap()).unwrap()
+    }
+
+    /// The reasons of a kept path; empty where it isn't kept.
+    pub fn reasons(&self, path: &str) -> Vec<Value> {
+        let report = self.report();
+        let kept = report["kept"].as_array().unwrap();
+        let row = kept.iter().find(|row| row["path"] == path);
+        row.map(|row| row["reasons"].as_array().unwrap().clone()).unwrap_or_default()
+    }
+
+    pub fn keeps(&self, path: &str) -> bool {
+        !self.reasons(path).is_empty()
+    }
+}
+
+/// The entries of an image as `tar -tv` lists them, by their paths (from `docker export` of a container that never ran).
+pub fn listing(image: &str) -> std::collections::BTreeMap<String, String> {
+    let id = docker(&["create", image, "true"]);
+    let export = docker_output(&["export", &id]);
+    docker(&["rm", "-v", &id]);
+    let mut entries = std::collections::BTreeMap::new();
+    for entry in tar::Archive::new(export.stdout.as_slice()).entries().unwrap() {
+        let entry = entry.unwrap();
+        let header = entry.header();
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let target = entry.link_name_bytes().map(|target| String::from_utf8_lossy(&target).into_owned());
+        let text = format!(
+            "{:?} {:o} {}/{} {} {}",
+            header.entry_type(),
+            header.mode().unwrap(),
+            header.uid().unwrap(),
+            header.gid().unwrap(),
+            header.size().unwrap(),
+            target.unwrap_or_default()
+        );
+        entries.insert(path, text);
+    }
+    entries
+}
