@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::words::parse_duration;
+use crate::plan::KeepLookedAt;
 
 /// Columns of the help where the terminal has more.
 const HELP_WIDTH: usize = 100;
@@ -348,23 +349,6 @@ pub struct KeepArgs {
     /// How much is kept of what the program only looked at, but never opened
     #[arg(long, value_name = "WHAT", default_value = "checked")]
     pub keep_looked_at: KeepLookedAt,
-}
-
-/// See [`KeepArgs::keep_looked_at`]; each keeps what the one before keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum KeepLookedAt {
-    /// Nothing.
-    #[value(help = None)]
-    None,
-    /// What was looked up by its name; the names of light listed directories.
-    #[value(help = None)]
-    Checked,
-    /// The names of every listed directory.
-    #[value(help = None)]
-    Listed,
-    /// Also what a sweep over the whole tree looked up.
-    #[value(help = None)]
-    All,
 }
 
 /// What is written.

@@ -48,8 +48,8 @@ pub fn probes(flags: &ProbeFlags) -> Result<Probes, Failure> {
             retry_wait: flags.retry_wait,
             crawl: CrawlOptions {
                 max_depth: flags.crawl.max_depth,
-                max_page_count: flags.crawl.max_page_count,
-                concurrency: flags.crawl.concurrency,
+                max_page_count: flags.crawl.max_page_count as usize,
+                concurrency: flags.crawl.concurrency as usize,
                 timeout: flags.crawl.timeout,
                 exclude: flags.crawl.exclude.clone(),
             },
@@ -110,13 +110,7 @@ pub fn extras(keep: &KeepFlags) -> (Extras, KeepLookedAt) {
         exclude_patterns: bytes(&keep.exclude),
         path_permissions: keep.permissions.clone(),
     };
-    let looked_at = match keep.looked_at {
-        super::args::KeepLookedAt::None => KeepLookedAt::None,
-        super::args::KeepLookedAt::Checked => KeepLookedAt::Checked,
-        super::args::KeepLookedAt::Listed => KeepLookedAt::Listed,
-        super::args::KeepLookedAt::All => KeepLookedAt::All,
-    };
-    (extras, looked_at)
+    (extras, keep.looked_at)
 }
 
 /// `SOURCE_DATE_EPOCH`, where it is set.

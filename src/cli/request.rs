@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{BuildArgs, ContainerArgs, KeepArgs, KeepLookedAt, OutputArgs, ProbeArgs, Secret, TargetArgs};
+use super::args::{BuildArgs, ContainerArgs, KeepArgs, OutputArgs, ProbeArgs, Secret, TargetArgs};
 use super::continue_after::parse_continue_after;
 use super::words::parse_command_line;
 use crate::engine::capabilities::CapabilityOptions;
@@ -22,7 +22,7 @@ use crate::engine::options::ports::{parse_exposed, parse_published};
 use crate::engine::options::security::SecurityOptions;
 use crate::image::reference::{ImageName, Reference};
 use crate::observe::continue_after::ContinueAfter;
-use crate::plan::PathPermissions;
+use crate::plan::{KeepLookedAt, PathPermissions};
 
 /// The most bytes of a file that a flag names.
 const FILE_LIMIT: u64 = 16 << 20;
@@ -183,117 +183,6 @@ pub struct KeepFlags {
     pub permissions: Vec<PathPermissions>,
     /// How much is kept of what was only looked at.
     pub looked_at: KeepLookedAt,
-}
-
-/// What is written.
-    pub output: OutputFlags,
-}
-
-/// An account at a registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// Its name.
-    pub account: String,
-    /// Its password or token.
-    pub secret: Secret,
-}
-
-/// When HTTP is probed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HttpProbe {
-    /// When a port answers HTTP.
-    #[default]
-    Auto,
-    /// Always: no answer is an error.
-    On,
-    /// Never.
-    Off,
-}
-
-/// How the container is exercised. Requests and commands are as they were typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProbeFlags {
-    /// When HTTP is probed.
-    pub http: HttpProbe,
-    /// Ports in this order; empty: found out.
-    pub ports: Vec<u16>,
-    /// `[crawl:][PROTO:][METHOD:]/PATH` each.
-    pub commands: Vec<String>,
-    /// A JSON file of requests.
-    pub command_file: Option<PathBuf>,
-    /// For one answer.
-    pub timeout: Duration,
-    /// How often a refused connection is tried again.
-    pub retry_count: u32,
-    /// Before each new try.
-    pub retry_wait: Duration,
-    /// How the default request is followed up.
-    pub crawl: CrawlFlags,
-    /// Commands in the container, in this order.
-    pub exec: Vec<String>,
-    /// A file for the container's shell.
-    pub exec_file: Option<PathBuf>,
-    /// What is waited for.
-    pub continue_after: ContinueAfter,
-    /// For readiness.
-    pub start_timeout: Duration,
-    /// Print the log of the container, also when all is well.
-    pub show_log: bool,
-}
-
-/// How links are followed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CrawlFlags {
-    /// From the default request; a request that says `crawl:` always does.
-    pub default_request: bool,
-    /// Links deep.
-    pub max_depth: u32,
-    /// Pages in all.
-    pub max_page_count: u32,
-    /// Pages at a time.
-    pub concurrency: u32,
-    /// In all.
-    pub timeout: Duration,
-    /// Paths that are not followed.
-    pub exclude: Vec<String>,
-}
-
-/// What is kept besides what was seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeepFlags {
-    /// Absolute paths and globs.
-    pub paths: Vec<String>,
-    /// Absolute paths of ELF files, kept with their libraries.
-    pub binaries: Vec<String>,
-    /// Programs on the image's PATH, kept with their libraries.
-    pub executables: Vec<String>,
-    /// A shell with basic tools.
-    pub shell: bool,
-    /// Certificates of authorities.
-    pub certificates: bool,
-    /// Time zones.
-    pub zoneinfo: bool,
-    /// All in the working directory.
-    pub working_directory: bool,
-    /// Globs of what is left out.
-    pub exclude: Vec<String>,
-    /// Other permissions.
-    pub permissions: Vec<PathPermissions>,
-    /// How much is kept of what was only looked at.
-    pub looked_at: KeepLookedAt,
-}
-
-/// Permissions of a path that differ from the image's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathPermissions {
-    /// Absolute path or glob.
-    pub path: String,
-    /// Permission bits.
-    pub mode: u16,
-    /// User.
-    pub uid: Option<u32>,
-    /// Group.
-    pub gid: Option<u32>,
 }
 
 /// What is written.

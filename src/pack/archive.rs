@@ -8,7 +8,6 @@ use std::io::Write;
 
 use oci_spec::image::Digest;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use super::PackError;
 use super::header::{self, BLOCK, Body, Member};
@@ -69,7 +68,7 @@ impl<'l, W: Write> ArchiveWriter<'l, W> {
         let (mut out, diff_id) = self.layer.finish()?;
         write_zeros(&mut out, header::padding(self.layer_size))?;
         let config = config(&diff_id).to_json();
-        let id = super::digest(Sha256::new_with_prefix(&config));
+        let id = super::digest_of(&config);
         let name = format!("{}.json", id.digest());
         write_member(&mut out, &name, &config)?;
         let manifest = [Manifest { config: &name, repo_tags: (!tags.is_empty()).then_some(tags), layers: [LAYER] }];
@@ -136,7 +135,7 @@ mod tests {
         let name = format!("{}.json", packed.id.digest());
         let names: Vec<&str> = members.iter().map(|(name, _)| &name[..]).collect();
         assert_eq!(names, ["layer.tar", &name, "manifest.json"]);
-        let sha256 = |bytes: &[u8]| super::super::digest(Sha256::new_with_prefix(bytes));
+        let sha256 = super::super::digest_of;
         assert_eq!(sha256(&members[0].1), packed.diff_id);
         assert_eq!(members[0].1.len() as u64, packed.layer_size);
         assert_eq!(sha256(&members[1].1), packed.id);

@@ -19,7 +19,7 @@ use super::PackError;
 use super::header::{self, BLOCK, Body, Member};
 use crate::escape::escape;
 use crate::image::tree::{EntryId, Kind, Tree};
-use crate::plan::Plan;
+use crate::plan::{Plan, path_order};
 
 /// A layer to be written.
 #[derive(Debug)]
@@ -132,13 +132,13 @@ fn resolve(tree: &Tree, plan: &Plan) -> Result<Vec<EntryId>, PackError> {
     let mut is_kept = vec![false; tree.len()];
     is_kept[EntryId::ROOT.0 as usize] = true;
     let mut ids = Vec::with_capacity(plan.entries.len());
-    let mut before: &[u8] = b"";
+    let mut before: Option<&[u8]> = None;
     for kept in &plan.entries {
         let path = &kept.path[..];
-        if path <= before {
+        if before.is_some_and(|before| path_order(before, path).is_ge()) {
             return Err(PackError::NotSorted(escape(path)));
         }
-        before = path;
+        before = Some(path);
         let id = tree.get(path).filter(|&id| tree.path(id) == path).ok_or_else(|| PackError::NotInImage(escape(path)))?;
         if !is_kept[tree.parent(id).0 as usize] {
             return Err(PackError::NoParent(escape(path)));

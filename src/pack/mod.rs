@@ -64,6 +64,12 @@ impl PackError {
     }
 }
 
+/// The digest of `bytes`, `sha256:...`; of a configuration's, it is the image's id.
+#[must_use]
+pub fn digest_of(bytes: &[u8]) -> Digest {
+    digest(Sha256::new_with_prefix(bytes))
+}
+
 /// The digest of what was hashed, `sha256:...`.
 fn digest(hasher: Sha256) -> Digest {
     let hexadecimal: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();

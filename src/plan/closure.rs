@@ -5,8 +5,6 @@
 //! (`/lib64 -> usr/lib64`), shows nowhere. So each executable of the plan is read, and what it names is resolved and
 //! read in turn. Of executables that were not seen to run, the libraries are found as well, see [`super::library_search`].
 
-use std::collections::BTreeMap;
-
 use super::config::ConfigView;
 use super::draft::Draft;
 use super::format::{Edge, Reason};
@@ -29,17 +27,14 @@ const BATCH: usize = 256;
 /// Keeps what the draft's programs need, and what that needs.
 pub(super) fn keep(draft: &mut Draft, config: &ConfigView, contents: &dyn Contents) {
     let mut libraries = LibrarySearch::new(draft.tree, config, contents);
-    let mut done: BTreeMap<EntryId, bool> = BTreeMap::new();
     loop {
         // a program comes again when its libraries turn out to be wanted
-        let todo = draft.programs.iter().filter(|(id, wanted)| done.get(id).is_none_or(|had| **wanted && !had));
-        let todo: Vec<(EntryId, bool)> = todo.map(|(&id, &wanted)| (id, wanted)).take(BATCH).collect();
-        if todo.is_empty() {
+        let programs = draft.next_programs(BATCH);
+        if programs.is_empty() {
             return;
         }
-        let files: Vec<EntryId> = todo.iter().map(|&(id, _)| id).collect();
-        for ((program, with_libraries), head) in todo.into_iter().zip(contents.read_each(&files, HEAD)) {
-            done.insert(program, with_libraries);
+        let files: Vec<EntryId> = programs.iter().map(|&(id, _)| id).collect();
+        for ((program, with_libraries), head) in programs.into_iter().zip(contents.read_each(&files, HEAD)) {
             match head.and_then(|head| first_needs(draft.tree, contents, program, head)) {
                 Ok(Needs::Nothing) => {}
                 Ok(Needs::Loader(loader)) => {

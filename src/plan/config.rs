@@ -207,7 +207,7 @@ mod tests {
             let mut draft = Draft::new(&tree);
             crate::plan::observed::keep(&mut draft, &observation(uses), super::super::KeepLookedAt::Checked, b"");
             keep(&mut draft, &ConfigView { cmd: words("/bin/app"), ..ConfigView::default() });
-            assert_eq!(draft.programs.get(&app), Some(&libraries), "{uses:?}");
+            assert_eq!(draft.next_programs(9), [(app, libraries)], "{uses:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! The rules only ever add; parents follow at the end, in one pass from the leaves to the root, and so does what the user
 //! excludes. Everything is indexed by the entry's number: a tree of a million entries needs no table of paths.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::format::{Kept, Reason};
 use super::resolve::{Resolution, Spelling, View};
@@ -18,14 +18,23 @@ pub(super) struct Draft<'a> {
     /// Directories of which a process saw the names, and why those are kept.
     pub(super) listed: BTreeMap<EntryId, Reason>,
     /// Files that will be executed; whether their libraries must be found as well (nobody was seen to load them).
-    pub(super) programs: BTreeMap<EntryId, bool>,
+    programs: BTreeMap<EntryId, bool>,
+    /// Those of them at which the closure hasn't looked yet, or not with libraries.
+    pending: BTreeSet<EntryId>,
     /// For the user, in words.
     pub(super) notes: Vec<String>,
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn new(tree: &'a Tree) -> Draft<'a> {
-        Draft { tree, reasons: vec![vec![]; tree.len()], listed: BTreeMap::new(), programs: BTreeMap::new(), notes: vec![] }
+        Draft {
+            tree,
+            reasons: vec![vec![]; tree.len()],
+            listed: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            notes: vec![],
+        }
     }
 
     /// Keeps an entry. The strongest reasons stay, whatever the order in which they come.
@@ -79,9 +88,17 @@ impl<'a> Draft<'a> {
 
     /// Has the closure look at an executable file.
     pub(super) fn run(&mut self, id: EntryId, with_libraries: bool) {
-        if self.tree.kind(id) == Kind::File {
-            *self.programs.entry(id).or_default() |= with_libraries;
+        let known = self.programs.get(&id).copied();
+        if self.tree.kind(id) == Kind::File && known.is_none_or(|had_libraries| with_libraries && !had_libraries) {
+            self.programs.insert(id, with_libraries);
+            self.pending.insert(id);
         }
+    }
+
+    /// Up to `count` of the programs that wait for the closure, and whether their libraries are wanted.
+    pub(super) fn next_programs(&mut self, count: usize) -> Vec<(EntryId, bool)> {
+        let next = std::iter::from_fn(|| self.pending.pop_first()).take(count);
+        next.map(|id| (id, self.programs.get(&id).copied().unwrap_or_default())).collect()
     }
 
     pub(super) fn is_kept(&self, id: EntryId) -> bool {

@@ -6,7 +6,7 @@
 //!
 //! A plan that is read could come from anywhere, so everything that the packer relies on is checked once, here.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,7 @@ pub enum Reason {
     },
     /// The image's configuration names it.
     Config {
-        /// The field: `Entrypoint`, `Cmd`, `Env`, `Healthcheck`, `WorkingDir`, `Volumes`.
+        /// The field: `Entrypoint`, `Cmd`, `Healthcheck`, `WorkingDir`, `Volumes`.
         field: String,
     },
     /// A rule that holds for every image.
@@ -113,15 +113,19 @@ impl Reason {
     #[must_use]
     pub fn strongest_first(&self, other: &Reason) -> Ordering {
         let rank = |reason: &Reason| match reason {
-            Reason::Used { access: Access::Lookup, .. } => (4, Reverse(Access::Lookup)),
-            Reason::Used { access, .. } => (0, Reverse(*access)),
-            Reason::Asked { .. } => (1, Reverse(Access::Lookup)),
-            Reason::Config { .. } => (2, Reverse(Access::Lookup)),
-            Reason::Needed { .. } => (3, Reverse(Access::Lookup)),
-            Reason::Listed { .. } => (5, Reverse(Access::Lookup)),
-            Reason::Link { .. } => (6, Reverse(Access::Lookup)),
-            Reason::Rule { .. } => (7, Reverse(Access::Lookup)),
-            Reason::Parent => (8, Reverse(Access::Lookup)),
+            Reason::Used { access: Access::Exec, .. } => 0,
+            Reason::Used { access: Access::Open, .. } => 1,
+            Reason::Used { access: Access::Write, .. } => 2,
+            Reason::Used { access: Access::Change | Access::List | Access::Enter, .. } => 3,
+            Reason::Asked { .. } => 4,
+            Reason::Config { .. } => 5,
+            Reason::Needed { .. } => 6,
+            Reason::Used { access: Access::ReadLink, .. } => 7,
+            Reason::Used { access: Access::Lookup, .. } => 8,
+            Reason::Listed { .. } => 9,
+            Reason::Link { .. } => 10,
+            Reason::Rule { .. } => 11,
+            Reason::Parent => 12,
         };
         rank(self).cmp(&rank(other)).then_with(|| self.cmp(other))
     }

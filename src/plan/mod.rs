@@ -22,7 +22,6 @@ mod library_search;
 mod looked_at;
 mod make;
 mod observed;
-mod removed;
 #[cfg(test)]
 mod testing;
 
@@ -31,7 +30,6 @@ pub use extras::{Extras, PathPermissions};
 pub use format::{Edge, Kept, PhaseName, Plan, Reason, path_order};
 pub use looked_at::KeepLookedAt;
 pub use make::{PlanInput, make};
-pub use removed::{Removed, RemovedRow, removed};
 
 use crate::image::tree::EntryId;
 

@@ -42,24 +42,24 @@ pub(super) fn keep(draft: &mut Draft, observation: &Observation, policy: KeepLoo
         }
         let during = phases.get(path_use.phase as usize).cloned().unwrap_or_else(|| PhaseName(String::new()));
         draft.keep_passed(&resolution, spelling);
-        match resolution.end {
-            End::Found(id) => {
-                if listed {
-                    let reason = Reason::Listed { by: by.to_vec(), during: during.clone() };
-                    let first = draft.listed.entry(id).or_insert_with(|| reason.clone());
-                    *first = reason.min(first.clone());
-                }
-                if is_run(draft.tree, id, path_use.access) {
-                    draft.run(id, false);
-                }
-                draft.keep(id, Reason::Used { access: path_use.access, by: by.to_vec(), during });
+        if let End::Found(id) = resolution.end {
+            if listed {
+                let reason = Reason::Listed { by: by.to_vec(), during: during.clone() };
+                let first = draft.listed.entry(id).or_insert_with(|| reason.clone());
+                *first = reason.min(first.clone());
             }
+            if is_run(draft.tree, id, path_use.access) {
+                draft.run(id, false);
+            }
+        }
+        let kept = match resolution.end {
+            End::Found(id) => Some(id),
             // the mount point alone: what is mounted there is not the image's
-            End::Covered(id) => draft.keep(id, Reason::Used { access: path_use.access, by: by.to_vec(), during }),
-            End::Missing { directory: Some(id) } if matches!(path_use.access, Access::Change | Access::Write) => {
-                draft.keep(id, Reason::Used { access: path_use.access, by: by.to_vec(), during });
-            }
-            End::Missing { .. } => {}
+            End::Covered(point) => Some(point),
+            End::Missing { directory } => directory.filter(|_| matches!(path_use.access, Access::Change | Access::Write)),
+        };
+        if let Some(id) = kept {
+            draft.keep(id, Reason::Used { access: path_use.access, by: by.to_vec(), during });
         }
     }
 }

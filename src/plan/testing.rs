@@ -29,7 +29,7 @@ impl Contents for Files<'_> {
     }
 }
 
-/// An observation of one process, `/bin/app`, and further ones from `others`; `uses` are of `/bin/app`.
+/// An observation in which `/bin/app` makes `uses`; process 1 is `/bin/other`, process 2 slim's own program.
 pub(super) fn observation(uses: &[(Access, &str)]) -> Observation {
     let process = |executable: &str| Process { pid: 1, parent: 0, executable: executable.into(), command: vec![] };
     Observation {

@@ -15,7 +15,7 @@ use crate::plan::resolve::{Resolution, Spelling, View};
 use crate::plan::{Contents, Reason};
 
 /// Folders and bundles, by distribution: Debian and Alpine, Red Hat, SUSE, Arch; and where OpenSSL was told to look.
-const PLACES: [&str; 14] = [
+const PLACES: [&str; 13] = [
     "/etc/ssl/certs",
     "/etc/ssl/cert.pem",
     "/etc/ssl/ca-bundle.pem",
@@ -27,7 +27,6 @@ const PLACES: [&str; 14] = [
     "/etc/ca-certificates/extracted",
     "/usr/lib/ssl/certs",
     "/usr/lib/ssl/cert.pem",
-    "/usr/lib/ssl/openssl.cnf",
     "/usr/local/ssl/certs",
     "/usr/local/ssl/cert.pem",
 ];

@@ -316,7 +316,10 @@ mod tests {
             (Extras { include_zoneinfo: true, ..none() }, "--include-zoneinfo"),
             (Extras { include_workdir: true, ..none() }, "--include-workdir"),
             (Extras { exclude_patterns: values(&["/a", "/b"]), ..none() }, "--exclude-pattern /b"),
-            (Extras { path_permissions: vec![PathPermissions::parse("/b:7").expect("value")], ..none() }, "--path-perms /b:0007"),
+            (
+                Extras { path_permissions: vec![PathPermissions::parse(b"/b:7").expect("value")], ..none() },
+                "--path-perms /b:0007",
+            ),
         ] {
             let error = files(&tree, extras).expect_err(option);
             assert!(error.contains(&format!("`{option}`")), "{error}");
@@ -349,7 +352,7 @@ mod tests {
         let mut case = Case::new(&tree);
         case.extras.include_paths = values(&["/same/b", "/app/main.py"]);
         case.extras.path_permissions =
-            ["/same/a:4755#7", "/app/current:700"].map(|value| PathPermissions::parse(value).expect("value")).to_vec();
+            ["/same/a:4755#7", "/app/current:700"].map(|value| PathPermissions::parse(value.as_bytes()).expect("value")).to_vec();
         let plan = case.make().expect("plan");
         let changed: Vec<_> = plan
             .entries
