@@ -1,6 +1,8 @@
 //! Watching an image's container while it is exercised, and the [`observation`] that comes of it.
 
 pub mod continue_after;
+pub mod file;
+pub mod merge;
 pub mod monitor;
 pub mod observation;
 pub mod probing;

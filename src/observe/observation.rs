@@ -106,11 +106,20 @@ pub struct PathUse {
     /// How.
     pub access: Access,
     /// Seen by which sense. A path that fanotify saw is already resolved.
+    #[serde(default = "notify", skip_serializing_if = "is_notify")]
     pub sense: Sense,
     /// Index into the processes.
     pub process: u32,
     /// Index into the phases.
     pub phase: u32,
+}
+
+fn notify() -> Sense {
+    Sense::Notify
+}
+
+fn is_notify(sense: &Sense) -> bool {
+    *sense == Sense::Notify
 }
 
 /// Something mounted in the observed container.
@@ -135,8 +144,8 @@ pub enum Shows {
     Engine,
 }
 
-/// The last line of the file. A file without it is a run that was cut off.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// How the run ended, and how good the evidence is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct End {
     /// Nothing was lost, and the record is whole.
     pub complete: bool,
@@ -145,10 +154,10 @@ pub struct End {
     /// What went through the sensor.
     pub counters: Counters,
     /// What was lost, in words.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<String>,
     /// Differences to a plain run that the sensor caused, in words.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// Exit status of the target, where it ended.
     pub exit_code: Option<i64>,
