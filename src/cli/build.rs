@@ -224,11 +224,7 @@ impl Build<'_> {
 
     fn save_observation(&self, observed: &Observed) -> Result<(), Failure> {
         let Some(path) = &self.request.output.observation else { return Ok(()) };
-        let saved = write_file_atomically(path, |_file| {
-            let _ = observed;
-            Ok(())
-        });
-        saved.map_err(|error| Failure::usage(format!("the observation cannot be written to `{}`: {error}", path.display())))
+        crate::observe::file::save(&observed.observation, path).map_err(|error| Failure::usage(error.to_string()))
     }
 
     async fn plan(
