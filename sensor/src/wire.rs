@@ -413,6 +413,10 @@ pub enum Record {
     },
     /// Something about this kernel or container that is no loss; in words.
     Note(String),
+    /// Signals that would have an effect on the container's first process now: those that it catches or has blocked.
+    /// The kernel drops all others (but SIGKILL and SIGSTOP from outside) before a pid namespace's first process. Bit 0 is
+    /// signal 1.
+    Signals(u64),
     /// Evidence was lost; in words.
     Lost(String),
     /// The last record. What comes later than this was not asked for.
@@ -467,6 +471,8 @@ pub enum Control {
     Phase(u32),
     /// Drain, say [`Record::End`], go on watching until killed.
     End,
+    /// Answer [`Record::Signals`].
+    Signals,
 }
 
 #[cfg(test)]

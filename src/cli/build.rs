@@ -115,7 +115,13 @@ impl Build<'_> {
             probes: &probes,
             progress: &tell,
         };
-        let (opened, (observed, outcome)) = tokio::join!(open(self.engine, &program, &image), observe(&observe_request));
+        let mut opening = std::pin::pin!(open(self.engine, &program, &image));
+        let mut observing = std::pin::pin!(observe(&observe_request));
+        let (opened, (observed, outcome)) = tokio::select! {
+            // An image that cannot be listed need not be watched to its end.
+            opened = &mut opening => (Ok(opened?), observing.await),
+            observed = &mut observing => (opening.await, observed),
+        };
         self.note(&observed);
         outcome?;
         let opened = opened?;
