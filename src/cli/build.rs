@@ -29,7 +29,7 @@ use crate::pack::archive::Packed;
 use crate::pack::digest_of;
 use crate::pack::load::load;
 use crate::plan::{Plan, PlanInput, make};
-use crate::report::{ImageFacts, Report, ResultFacts};
+use crate::report::{Entries, ImageFacts, Report, ResultFacts};
 
 /// What a build leaves when it is cut off, for who cleans up: an image without a name.
 #[derive(Debug, Clone, Default)]
@@ -113,7 +113,7 @@ impl Build<'_> {
         let begun = Instant::now();
         self.progress.step("planning what is kept");
         let (packer, tree, plan) = self.plan(&image, &program, observed, opened.packer, opened.tree).await?;
-        self.report.planned(&tree, &plan)?;
+        self.report.entries = Some(Entries::new(Arc::clone(&tree), Arc::clone(&plan))?);
         self.report.took("plan", begun.elapsed().as_secs_f64());
 
         let begun = Instant::now();
