@@ -562,7 +562,7 @@ impl Run<'_> {
     async fn stop(&mut self, target: &Target) -> Result<(), ObserveError> {
         let begun = Instant::now();
         let exit_code = if target.monitor.status().is_over() {
-            target.container.wait().await.map_err(TargetError::from)?
+            target.ended().await?
         } else {
             (self.request.progress)("stopping it".to_owned());
             self.next_phase(target, PhaseKind::Stop).await;

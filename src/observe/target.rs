@@ -277,6 +277,20 @@ impl Target {
         Ok(Stopped { exit_code: self.container.wait().await?, how })
     }
 
+    /// The exit code of a program that has ended, or is not watched any more: then it is killed, so that this ends.
+    ///
+    /// # Errors
+    /// [`TargetError::Engine`]
+    pub async fn ended(&self) -> Result<i64, TargetError> {
+        match tokio::time::timeout(END_PATIENCE, self.container.wait()).await {
+            Ok(exit_code) => Ok(exit_code?),
+            Err(_) => {
+                self.container.kill("SIGKILL").await?;
+                Ok(self.container.wait().await?)
+            }
+        }
+    }
+
     /// Judges whether everything that was done has been told, once the container has ended with `exit_code`.
     pub async fn settle(&self, recorder: &Recorder, exit_code: i64) {
         let status = tokio::time::timeout(END_PATIENCE, self.monitor.wait_for(|status| status.closed)).await;
