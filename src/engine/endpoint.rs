@@ -215,7 +215,8 @@ mod tests {
     fn the_nearest_word_counts() {
         let meta = format!("/h/.docker/contexts/meta/{}/meta.json", far());
         let tls = format!("/h/.docker/contexts/tls/{}/docker", far());
-        let meta_text = r#"{"Name":"far","Metadata":{},"Endpoints":{"docker":{"Host":"tcp://10.0.0.1:2376","SkipTLSVerify":false}}}"#;
+        let meta_text =
+            r#"{"Name":"far","Metadata":{},"Endpoints":{"docker":{"Host":"tcp://10.0.0.1:2376","SkipTLSVerify":false}}}"#;
         let config = ("/h/.docker/config.json", r#"{"auths":{},"currentContext":"far"}"#);
         let home = ("HOME", "/h");
         let contexts = [config, (meta.as_str(), meta_text), (tls.as_str(), "")];
