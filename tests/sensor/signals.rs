@@ -67,8 +67,8 @@ fn deaths_have_their_exit_codes() {
             "{how}"
         );
         assert!(observation.uses.iter().any(|used| used.path == b"/last" && used.sense == Sense::Notify), "{how}");
-        // What only the second sense sees can't be counted where the kernel ends everything at once.
-        assert_eq!(end.tail_unknown, code > 128, "{how}");
-        assert_eq!(run.stderr().contains("last moment"), code > 128, "{how}: {}", run.stderr());
+        // Where the kernel ends everything at once, the monitor may or may not have had its last word.
+        assert!(code > 128 || !end.tail_unknown, "{how}");
+        assert_eq!(run.stderr().contains("last moment"), end.tail_unknown, "{how}: {}", run.stderr());
     }
 }
