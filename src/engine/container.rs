@@ -31,12 +31,15 @@ pub struct Container {
 /// What a program writes, part by part.
 pub type Parts = Pin<Box<dyn Stream<Item = Result<LogOutput, Api>> + Send>>;
 
+/// The way in.
+pub type Input = Pin<Box<dyn AsyncWrite + Send>>;
+
 /// Bytes of a container or command, and the way in.
 pub struct Attached {
     /// What it writes to its standard output.
     pub output: Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>,
     /// Its standard input.
-    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    pub input: Input,
     /// The last of what it wrote to its standard error so far.
     pub complaints: Complaints,
 }
@@ -243,6 +246,16 @@ impl Container {
         Ok(attached_streams(attached.output, attached.input))
     }
 
+    /// Attaches to the standard input of its first process, before it is started.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn attach_input(&self) -> Result<Input, EngineError> {
+        let options = AttachContainerOptionsBuilder::default().stdin(true).stream(true).build();
+        let attached = self.engine.docker.attach_container(&self.id, Some(options)).await;
+        Ok(attached.map_err(refused("attach to the container"))?.input)
+    }
+
     /// Starts a program of ours as root, without a terminal, its standard streams attached.
     ///
     /// # Errors
@@ -256,11 +269,7 @@ impl Container {
     ///
     /// # Errors
     /// [`EngineError::Refused`]
-    pub async fn exec_parts(
-        &self,
-        command: Vec<String>,
-        with_input: bool,
-    ) -> Result<(Parts, Pin<Box<dyn AsyncWrite + Send>>, Exec), EngineError> {
+    pub async fn exec_parts(&self, command: Vec<String>, with_input: bool) -> Result<(Parts, Input, Exec), EngineError> {
         let config = ExecConfig {
             cmd: Some(command),
             user: Some("0".to_owned()),
@@ -313,7 +322,7 @@ impl Exec {
     }
 }
 
-fn attached_streams(output: Parts, input: Pin<Box<dyn AsyncWrite + Send>>) -> Attached {
+fn attached_streams(output: Parts, input: Input) -> Attached {
     let complaints = Complaints::default();
     let kept = complaints.clone();
     let output = output.filter_map(move |part| {

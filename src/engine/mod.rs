@@ -6,3 +6,4 @@ pub mod docker;
 pub mod inject;
 pub mod options;
 pub mod owner;
+pub mod workspace;

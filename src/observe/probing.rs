@@ -28,8 +28,12 @@ impl Reach {
     }
 
     async fn open(&self, port: u16) -> io::Result<Box<dyn Stream>> {
-        let listening = self.target.monitor.status().listening;
-        let Some(address) = address(&listening, port) else {
+        let status = self.target.monitor.status();
+        if status.is_over() {
+            // Not the kind of error after which another try makes sense.
+            return Err(io::Error::other("the program has ended"));
+        }
+        let Some(address) = address(&status.listening, port) else {
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("nothing listens on port {port}")));
         };
         match self.target.published.get(&port).filter(|_| !address.is_loopback()) {

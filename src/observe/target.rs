@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 use super::monitor::{Monitor, SessionEnd};
 use super::observation::{Mount, Shows};
 use super::recorder::{Feed, Recorder};
-use crate::engine::container::{Attached, Container};
+use crate::engine::container::{Attached, Container, Input};
 use crate::engine::docker::{Engine, EngineError};
 use crate::engine::inject::Program;
 use crate::engine::options::RunOptions;
@@ -56,6 +56,8 @@ pub struct TargetSpec {
     pub command: Vec<String>,
     stub: StubSpec,
     with_fanotify: bool,
+    /// What it reads from its standard input; empty: it has none.
+    input: Vec<u8>,
 }
 
 /// A running (or ended) observed container.
@@ -131,13 +133,20 @@ impl TargetSpec {
             deny: options.security.seccomp == Seccomp::EngineDefault,
             home_is_set: home.is_some_and(|home| !home.is_empty()),
         };
-        Ok(TargetSpec { body, command, stub, with_fanotify })
+        Ok(TargetSpec { body, command, stub, with_fanotify, input: vec![] })
     }
 
-    /// The same container with another command.
+    /// The same container with another command, which reads `input`.
     #[must_use]
-    pub fn with_command(&self, command: Vec<String>) -> TargetSpec {
-        TargetSpec { command, ..self.clone() }
+    pub fn with_command(&self, command: Vec<String>, input: &[u8]) -> TargetSpec {
+        let mut spec = TargetSpec { command, input: input.to_owned(), ..self.clone() };
+        if !input.is_empty() {
+            let body = &mut spec.body;
+            (body.open_stdin, body.stdin_once, body.attach_stdin) = (Some(true), Some(true), Some(true));
+            // On a terminal, the input would have no end.
+            body.tty = Some(false);
+        }
+        spec
     }
 
     /// Creates the container and starts the program in it, observed.
@@ -151,6 +160,10 @@ impl TargetSpec {
         words.extend(self.command.iter().cloned());
         (body.entrypoint, body.cmd) = (Some(vec![program.path()]), Some(words));
         let (container, _) = program.create(engine, role, &body, false).await?;
+        if !self.input.is_empty() {
+            let input = container.attach_input().await?;
+            tokio::spawn(write_all(input, self.input.clone()));
+        }
         if let Err(error) = container.start().await {
             let state = container.state().await.map(|state| state.error).unwrap_or_default();
             let reason = if state.is_empty() { error.to_string() } else { state };
@@ -196,12 +209,8 @@ impl Target {
         let stub = StubSpec { session: session.to_owned(), ..self.stub.clone() };
         let mut words = vec![self.program.clone(), hidden::STUB.to_owned(), to_json(&stub)];
         words.extend(command.iter().cloned());
-        let (mut parts, mut to_command, exec) = self.container.exec_parts(words, !input.is_empty()).await?;
-        let write = async {
-            // A command that does not read its input is not a failure.
-            let _ = to_command.write_all(input).await;
-            let _ = to_command.shutdown().await;
-        };
+        let (mut parts, to_command, exec) = self.container.exec_parts(words, !input.is_empty()).await?;
+        let write = write_all(to_command, input);
         let read = async {
             let (mut output, mut error) = (OutputCollector::default(), OutputCollector::default());
             while let Some(Ok(part)) = parts.next().await {
@@ -277,6 +286,12 @@ impl Target {
     pub fn session_end(&self) -> Option<SessionEnd> {
         self.monitor.status().target().and_then(|session| session.end)
     }
+}
+
+/// Gives a command its whole input. One that does not read it is not a failure.
+async fn write_all(mut to_command: Input, input: impl AsRef<[u8]>) {
+    let _ = to_command.write_all(input.as_ref()).await;
+    let _ = to_command.shutdown().await;
 }
 
 fn to_json(stub: &StubSpec) -> String {
