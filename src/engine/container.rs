@@ -14,7 +14,6 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use slim_probes::{Output, OutputCollector};
 use tokio::io::AsyncWrite;
 
 use super::docker::{Engine, EngineError, refused, status};
@@ -210,20 +209,6 @@ impl Container {
         String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
     }
 
-    /// All that it wrote to its standard output and standard error.
-    pub async fn output(&self) -> (Output, Output) {
-        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
-        let mut parts = std::pin::pin!(self.engine.docker.logs(&self.id, Some(options)));
-        let (mut output, mut error) = (OutputCollector::default(), OutputCollector::default());
-        while let Some(Ok(part)) = parts.next().await {
-            match part {
-                LogOutput::StdErr { message } => error.push(&message),
-                part => output.push(&part.into_bytes()),
-            }
-        }
-        (output.finish(), error.finish())
-    }
-
     /// Puts files into it, before it is started.
     ///
     /// # Errors
@@ -240,20 +225,19 @@ impl Container {
     /// # Errors
     /// [`EngineError::Refused`]
     pub async fn attach(&self) -> Result<Attached, EngineError> {
-        let options = AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
-        let attached = self.engine.docker.attach_container(&self.id, Some(options)).await;
-        let attached = attached.map_err(refused("attach to the container"))?;
-        Ok(attached_streams(attached.output, attached.input))
+        let (parts, input) = self.attach_parts().await?;
+        Ok(attached_streams(parts, input))
     }
 
-    /// Attaches to the standard input of its first process, before it is started.
+    /// As [`Container::attach`], with what it writes to standard output and to standard error in one stream of parts.
     ///
     /// # Errors
     /// [`EngineError::Refused`]
-    pub async fn attach_input(&self) -> Result<Input, EngineError> {
-        let options = AttachContainerOptionsBuilder::default().stdin(true).stream(true).build();
+    pub async fn attach_parts(&self) -> Result<(Parts, Input), EngineError> {
+        let options = AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
         let attached = self.engine.docker.attach_container(&self.id, Some(options)).await;
-        Ok(attached.map_err(refused("attach to the container"))?.input)
+        let attached = attached.map_err(refused("attach to the container"))?;
+        Ok((attached.output, attached.input))
     }
 
     /// Starts a program of ours as root, without a terminal, its standard streams attached.

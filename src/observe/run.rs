@@ -494,9 +494,9 @@ impl Run<'_> {
         let exit_code = target.container.wait().await.map_err(TargetError::from)?;
         target.settle(&self.recorder, exit_code).await;
         let milliseconds = begun.elapsed().as_millis() as u64;
-        let (stdout, stderr) = target.container.output().await;
         let start_failed = target.session_end().is_some_and(|end| end.start_failed);
         let container = target.container.clone();
+        let (stdout, stderr) = target.output().await;
         tokio::spawn(async move { container.remove().await });
         if start_failed {
             return Err(cannot_run(&command, &stderr.text));
