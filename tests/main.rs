@@ -8,4 +8,5 @@
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "nothing here is an interface")]
 
 mod build;
+mod probing;
 mod support;

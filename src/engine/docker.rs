@@ -4,7 +4,7 @@
 //! errors that a user can do something about, and the bounds that the API lacks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::errors::Error as Api;
 use bollard::models::ImageInspect;
@@ -18,6 +18,9 @@ use super::owner::Owner;
 
 /// How long the daemon may take to answer a request. Loading an image is one request.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long the daemon may go on with a load that was cut off.
+const LOAD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What goes wrong between us and the engine.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,14 @@ pub enum EngineError {
     /// The daemon has no room.
     #[error("the engine has no disk space left while it was to {0}: free some (`docker system prune`), then try again")]
     NoSpace(String),
+    /// The daemon went away.
+    #[error("the connection to the engine broke while it was to {action}: {reason}; see whether the daemon still runs")]
+    Lost {
+        /// What was asked.
+        action: String,
+        /// Why it broke.
+        reason: String,
+    },
     /// Any other refusal.
     #[error("the engine cannot {action}: {reason}")]
     Refused {
@@ -62,10 +73,15 @@ pub(super) fn refused(action: impl Into<String>) -> impl FnOnce(Api) -> EngineEr
     let action = action.into();
     move |error| {
         let reason = reason(&error);
-        if reason.contains("no space left on device") {
-            return EngineError::NoSpace(action);
+        match error {
+            _ if reason.contains("no space left on device") => EngineError::NoSpace(action),
+            Api::HyperResponseError { .. }
+            | Api::HyperLegacyError { .. }
+            | Api::IOError { .. }
+            | Api::SocketNotFoundError(_)
+            | Api::RequestTimeoutError => EngineError::Lost { action, reason },
+            _ => EngineError::Refused { action, reason },
         }
-        EngineError::Refused { action, reason }
     }
 }
 
@@ -207,7 +223,10 @@ impl Engine {
         let mut steps = std::pin::pin!(self.docker.create_image(Some(options), None, credentials));
         while let Some(step) = steps.next().await {
             let failed = |reason| EngineError::Pull { image: name.to_owned(), reason };
-            let step = step.map_err(|error| failed(reason(&error)))?;
+            let step = step.map_err(|error| match refused(format!("pull `{name}`"))(error) {
+                EngineError::Refused { reason, .. } => failed(reason),
+                other => other,
+            })?;
             if let Some(error) = step.error_detail.and_then(|detail| detail.message) {
                 return Err(failed(error));
             }
@@ -244,13 +263,16 @@ impl Engine {
         self.docker.tag_image(id, Some(options)).await.map_err(refused(format!("tag the image as `{repository}:{tag}`")))
     }
 
-    /// Removes an image that has no name; one that got a name meanwhile stays.
+    /// Removes an image that was being loaded, and has no name; one that got a name meanwhile stays. The daemon goes on
+    /// with what it has got of a load that is cut off, so the image can appear after that.
     pub async fn remove_unnamed(&self, id: &str) {
-        let is_unnamed = match self.docker.inspect_image(id).await {
-            Ok(image) => image.repo_tags.is_none_or(|tags| tags.is_empty()),
-            Err(_) => false,
-        };
-        if is_unnamed {
+        let deadline = Instant::now() + LOAD_PATIENCE;
+        let mut inspected = self.docker.inspect_image(id).await;
+        while inspected.as_ref().is_err_and(|error| status(error) == Some(404)) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            inspected = self.docker.inspect_image(id).await;
+        }
+        if inspected.is_ok_and(|image| image.repo_tags.is_none_or(|tags| tags.is_empty())) {
             let options = RemoveImageOptionsBuilder::default().build();
             // What cannot be removed is in use by somebody.
             let _ = self.docker.remove_image(id, Some(options), None).await;

@@ -6,7 +6,7 @@ mod slim;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use image::{Image, busybox};
+pub use image::{Builder, Image, busybox};
 pub use slim::{Run, Slim};
 
 /// A name for something in the daemon that no other test has, also not of another process.
