@@ -8,4 +8,6 @@
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "nothing here is an interface")]
 
 mod build;
+mod image;
+mod keep;
 mod support;
