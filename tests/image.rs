@@ -145,13 +145,11 @@ fn rows(rows: &Value) -> Vec<Vec<u8>> {
 
 #[test]
 fn what_the_run_changes_is_not_in_the_image() {
-    let script = "cd /data; echo new >new; echo more >>conf; chmod 600 mode; chown 1000 owner; mv old renamed; rm removed; \
-        busybox rm -r tree; mkdir made; busybox ln -s x link; busybox ln conf conf-2; : >emptied; busybox touch touched; \
-        busybox mv moved-directory other-directory; echo changed >busy; echo secret >/etc/new; busybox sed -i s/a/b/ edited; cat conf";
-    let script = script.replace(" chmod", " busybox chmod").replace(" chown", " busybox chown").replace(" mv", " busybox mv");
-    let mut image = shell(&script.replace(" rm ", " busybox rm ").replace("busybox busybox", "busybox"));
-    let names =
-        ["conf", "mode", "owner", "old", "removed", "tree/file", "emptied", "touched", "moved-directory/file", "busy", "edited"];
+    let script = "set -e; cd /data; b=/bin/busybox; echo new >new; echo more >>conf; $b chmod 600 mode; $b chown 1000 owner; \
+        $b mv old renamed; $b rm removed; $b rm -r tree; $b mkdir made; $b ln -s x link; $b ln conf conf-2; : >emptied; \
+        $b touch touched; $b mv moved-directory other-directory; $b sed -i s/a/b/ edited; echo x >/etc/new; cat conf";
+    let mut image = shell(script);
+    let names = ["conf", "mode", "owner", "old", "removed", "tree/file", "emptied", "touched", "moved-directory/file", "edited"];
     image = image.directory("/data", 0o755).directory("/data/tree", 0o755).directory("/data/moved-directory", 0o755);
     for name in names {
         image = image.file(&format!("/data/{name}"), format!("a {name}\n").as_bytes(), 0o644);
@@ -159,7 +157,8 @@ fn what_the_run_changes_is_not_in_the_image() {
     let image = image.build();
     let run = Slim::build(&image, &[NO_HTTP]).run().ok();
     let (fat, slim) = (exported(&image.name), exported(&image.slim_name()));
-    assert_eq!(below(&slim, "data"), below(&fat, "data"), "{}", run.stderr());
+    assert_eq!(run.report()["evidence"]["exit_code"], 0, "the program did all of it");
+    assert_eq!(below(&slim, "data"), below(&fat, "data"));
     assert!(!paths(&slim).contains(&"etc/new".to_owned()));
     same_output(&image);
 }
@@ -205,8 +204,7 @@ fn what_the_engine_makes_is_not_in_the_layer() {
 #[test]
 fn what_mounts_hide_is_in_the_image() {
     let mut image = shell("cat /data/seed").file("/etc/hosts", b"1.2.3.4 of-the-image", 0o600).change("VOLUME /data");
-    image =
-        image.directory("/data", 0o750).directory("/dev", 0o755).directory("/proc", 0o555).file("/proc/version", b"mine", 0o644);
+    image = image.directory("/dev", 0o755).directory("/proc", 0o555).file("/proc/version", b"mine", 0o644);
     let mut device = Builder::header(tar::EntryType::Char, 0o666);
     (device.set_device_major(1).unwrap(), device.set_device_minor(7).unwrap());
     add(&mut image, b"dev/mine", &device, &[], b"");
@@ -365,9 +363,253 @@ fn options_of_the_run_are_not_in_the_configuration() {
     let run = Slim::build(&image, &options).run().ok();
     assert_eq!(facts(&image.slim_name()), facts(&image.name));
     assert!(run.keeps("/bin/sh"), "the image's own command still works");
-    docker(&["run", "--rm", &image.slim_name(), "true"]);
+    same_output(&image);
     let packed = entries(&layer(&image.slim_name())[..]);
     for path in ["t", "v"] {
         assert!(!packed.contains_key(path.as_bytes()), "{path}");
     }
+}
+
+/// A name in the daemon, removed with what it stands for.
+fn name(kind: &str) -> Image {
+    Image { name: format!("{}:t", unique(kind)) }
+}
+
+/// A field of an image in the daemon.
+fn inspect(image: &str, field: &str) -> String {
+    docker(&["image", "inspect", "-f", &format!("{{{{{field}}}}}"), image])
+}
+
+#[test]
+fn the_same_plan_gives_the_same_image() {
+    let image = shell("cat /etc/group; cat /nothing").file("/etc/other", b"x", 0o644).build();
+    let tags = [name("a"), name("b"), name("dated")];
+    let build = |tag: &Image, epoch: &str| {
+        let words = [NO_HTTP, "--tag", &tag.name, "--write-plan", "plan", "--observation-out", "seen"];
+        Slim::build(&image, &words).env("SOURCE_DATE_EPOCH", epoch).run().ok()
+    };
+    let runs = [build(&tags[0], ""), build(&tags[1], ""), build(&tags[2], "1000000000")];
+    let [first, second, dated] = tags.each_ref().map(|tag| &tag.name[..]);
+    assert_eq!(inspect(first, ".Id"), inspect(second, ".Id"));
+    let plans = runs.each_ref().map(|run| std::fs::read(run.path("plan")).unwrap());
+    assert!(plans[0] == plans[1] && plans[0] == plans[2]);
+
+    assert_ne!(inspect(first, ".Id"), inspect(dated, ".Id"));
+    let (mut expected, found) = (facts(first), facts(dated));
+    expected["Created"] = json!("2001-09-09T01:46:40Z");
+    assert_eq!(found, expected);
+    assert_eq!(inspect(first, ".RootFS.Layers"), inspect(dated, ".RootFS.Layers"));
+}
+
+#[test]
+fn plan_and_observation_are_complete_files() {
+    let image = shell("cat /etc/group; cat /odd* /nothing").build_with("HEALTHCHECK CMD cat /etc/passwd");
+    let words = [NO_HTTP, "--exec", "cat /etc/nsswitch.conf", "--write-plan", "plan", "--observation-out", "seen"];
+    let run = Slim::build(&image, &words).run().ok();
+    let report = run.report();
+    let plan = slim::plan::Plan::from_json(&std::fs::read(run.path("plan")).unwrap()).unwrap();
+    let planned: Vec<Vec<u8>> = plan.entries.iter().map(|kept| kept.path.clone()).collect();
+    assert_eq!(planned, rows(&report["kept"]));
+    assert_eq!(plan.image, inspect(&image.name, ".Id"));
+
+    let seen = slim::observe::file::read(&std::fs::read(run.path("seen")).unwrap()[..]).unwrap();
+    assert_eq!((&seen.header.image, &seen.header.name), (&plan.image, &image.name));
+    assert!(seen.end.complete && seen.end.losses.is_empty() && seen.end.counters.lost == 0);
+    assert_eq!(seen.end.exit_code, Some(1), "of the program, as `/nothing` is not there");
+    assert!(seen.uses.iter().any(|path_use| path_use.path == b"/nothing"), "failed look-ups are evidence");
+    assert!(seen.processes.iter().any(|process| process.command.iter().any(|word| word == "/etc/nsswitch.conf")));
+    assert!(seen.mounts.iter().any(|mount| mount.target == b"/proc"));
+    assert!(!seen.syscalls.is_empty());
+}
+
+#[test]
+fn the_result_has_the_names_that_were_asked_for() {
+    let image = shell("cat /etc/group").build();
+    let tags = [name("one"), name("two")];
+    Slim::build(&image, &[NO_HTTP, "--tag", &tags[0].name, "--tag", &tags[1].name]).run().ok();
+    assert_eq!(inspect(&tags[0].name, ".Id"), inspect(&tags[1].name, ".Id"));
+    assert!(!docker_output(&["image", "inspect", &image.slim_name()]).status.success(), "only those");
+
+    // `latest`, where no tag is given
+    let (untagged, _) = tags[0].name.rsplit_once(':').unwrap();
+    let latest = Image { name: format!("{untagged}:latest") };
+    Slim::build(&image, &[NO_HTTP, "--tag", untagged]).run().ok();
+    assert_eq!(inspect(&latest.name, ".Id"), inspect(&tags[0].name, ".Id"));
+
+    // an id gives a name that leads back to it
+    let id = inspect(&image.name, ".Id");
+    let digits = &id["sha256:".len()..];
+    let short = &digits[..12];
+    let by_id = Image { name: format!("slim-{short}:latest") };
+    for spelling in [&id, digits, short, &format!("sha256:{short}")] {
+        docker_output(&["rmi", &by_id.name]);
+        let run = Slim::new(&["build", spelling, NO_HTTP]).run().ok();
+        assert_eq!(run.report()["result"]["tags"], json!([by_id.name]), "{spelling}");
+        assert_eq!(inspect(&by_id.name, ".Id"), inspect(&tags[0].name, ".Id"));
+    }
+    for (tag, problem) in [("Upper", "lower-case"), ("a:b@sha256:c", ""), ("a:-", "tag"), ("", "empty")] {
+        Slim::build(&image, &[NO_HTTP, "--tag", tag]).run().fails(2, problem);
+    }
+}
+
+#[test]
+fn the_image_is_named_in_several_ways() {
+    let image = shell("cat /etc/group").build();
+    let of_daemon = format!("docker-daemon:{}", image.name);
+    for words in [["build", "--target", &image.name], ["build", "--verbose", &of_daemon], ["b", "-q", &image.name]] {
+        Slim::new(&[&words[..], &[NO_HTTP]].concat()).run().ok();
+        assert_eq!(inspect(&image.slim_name(), "len .RootFS.Layers"), "1", "{words:?}");
+        docker(&["rmi", &image.slim_name()]);
+    }
+}
+
+#[test]
+fn an_older_result_survives_a_build_that_fails() {
+    let image = shell("cat /etc/group").build();
+    Slim::build(&image, &[NO_HTTP]).run().ok();
+    let before = inspect(&image.slim_name(), ".Id");
+    for (words, code, said) in [
+        (&[NO_HTTP, "--include-path", "/missing"][..], 2, "`--include-path /missing`"),
+        (&[NO_HTTP, "--entrypoint", "/missing"], 5, "/missing"),
+        (&[NO_HTTP, "--exec", "/missing"], 6, "/missing"),
+        (&["--http-probe", "--http-probe-retry-count", "0"], 5, "exit code 0"),
+    ] {
+        let run = Slim::build(&image, words).run().fails(code, said);
+        let outcome = &run.report()["outcome"];
+        assert_eq!(outcome["exit_code"], code, "{outcome}");
+        assert!(outcome["error"].as_str().unwrap().contains(said), "{outcome}");
+        assert_eq!(run.report()["result"], Value::Null);
+        assert_eq!(inspect(&image.slim_name(), ".Id"), before, "{words:?}");
+    }
+    same_output(&image);
+}
+
+#[test]
+fn what_slim_made_is_not_made_again_by_accident() {
+    let image = shell("cat /etc/group").build();
+    let run = Slim::build(&image, &[NO_HTTP]).run().ok();
+    let slim = image.slim_name();
+    assert!(run.stdout().contains(&slim));
+    let before = inspect(&slim, ".Id");
+    Slim::new(&["build", &slim, NO_HTTP]).run().fails(4, "--force");
+    let tag = name("again");
+    let words = ["build", &slim, NO_HTTP, "--force", "--tag", &tag.name];
+    let again = Slim::new(&words).run().ok();
+    assert_eq!(again.report()["image"]["id"], before);
+    assert_eq!(again.report()["removed"]["entries"], 0, "{}", again.report()["removed"]);
+    assert_eq!(inspect(&tag.name, ".RootFS.Layers"), inspect(&slim, ".RootFS.Layers"), "nothing was left to remove");
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_before_anything_is_started() {
+    Slim::new(&["build", "slim-test-no-such-image:1", "--pull=false"]).run().fails(4, "slim-test-no-such-image:1");
+    for (word, said) in [("oci:/tmp/x", "not supported"), ("Upper", "lower-case"), ("", "empty")] {
+        Slim::new(&["build", word]).run().fails(2, said);
+    }
+    let other = if architecture() == "arm64" { "amd64" } else { "arm64" };
+    let image = busybox().load(json!({"architecture": other, "os": "linux", "config": {"Cmd": ["/bin/true"]}}));
+    let since = docker(&["info", "-f", "{{.SystemTime}}"]);
+    let run = Slim::build(&image, &[NO_HTTP]).run().fails(4, other);
+    assert!(run.stderr().contains(architecture()), "{}", run.stderr());
+    let until = docker(&["info", "-f", "{{.SystemTime}}"]);
+    let events = docker(&["events", "--since", &since, "--until", &until, "--filter", "event=create"]);
+    assert!(!events.contains(&inspect(&image.name, ".Id")) && !events.contains(&image.name), "{events}");
+}
+
+#[test]
+fn the_report_accounts_for_every_entry() {
+    let image = shell("cat /etc/group /srv/used; cat /srv/missing")
+        .file("/srv/used", b"used", 0o644)
+        .file("/srv/unused", b"unused", 0o644)
+        .hard_link("/srv/other-name", "/srv/used")
+        .build();
+    let run = Slim::build(&image, &[NO_HTTP, "--env", "A=hidden", "--exec", "cat /etc/passwd"]).run().ok();
+    let report = run.report();
+    assert_eq!(report["version"], 1);
+    assert!(report["tool"].as_str().unwrap().starts_with("slim "));
+    assert_eq!((&report["outcome"]["exit_code"], &report["outcome"]["meaning"]), (&json!(0), &json!("done")));
+    assert_eq!(report["image"]["name"], image.name);
+    assert_eq!(report["result"]["id"], inspect(&image.slim_name(), ".Id"));
+    assert_eq!(report["result"]["layer"], inspect(&image.slim_name(), "index .RootFS.Layers 0"));
+
+    let engine = [
+        ".dockerenv",
+        "dev/console",
+        "dev/pts",
+        "dev/shm",
+        "etc/hostname",
+        "etc/hosts",
+        "etc/mtab",
+        "etc/resolv.conf",
+        "proc",
+        "sys",
+        "dev",
+    ];
+    let mut expected = exported(&image.name);
+    expected.retain(|path, _| !engine.iter().any(|name| name.as_bytes() == path));
+    let mut expected: Vec<Vec<u8>> = expected.keys().map(|path| [b"/", &path[..]].concat()).collect();
+    expected.push(b"/".to_vec());
+    expected.sort();
+    expected.dedup();
+    let mut accounted = [rows(&report["kept"]), rows(&report["removed"]["paths"])].concat();
+    accounted.sort();
+    assert_eq!(accounted, expected);
+    assert_eq!(report["image"]["entries"], accounted.len());
+    assert_eq!(report["removed"]["entries"], rows(&report["removed"]["paths"]).len());
+    assert_eq!(report["removed"]["bytes"], b"unused".len(), "`/srv/other-name` is still there as `/srv/used`");
+    for row in report["kept"].as_array().unwrap() {
+        assert!(!row["reasons"].as_array().unwrap().is_empty(), "{row}");
+        assert!(row["kind"].is_string() && row["size"].is_u64(), "{row}");
+    }
+    let used = |path: &str, access: &str, during: &str| {
+        let expected = json!({"why": "used", "access": access, "by": "/bin/busybox", "during": during});
+        assert!(run.reasons(path).contains(&expected), "{path}: {:?}", run.reasons(path));
+    };
+    used("/srv/used", "open", "start");
+    used("/etc/passwd", "open", "cat /etc/passwd");
+    used("/bin/busybox", "exec", "start");
+
+    assert_eq!((&report["evidence"]["complete"], &report["evidence"]["counters"]["lost"]), (&json!(true), &json!(0)));
+    assert_eq!(report["probes"]["exec"][0]["exit_code"], 0);
+    let syscalls = report["syscalls"].as_array().unwrap();
+    assert!(syscalls.contains(&json!("execve")) && syscalls.contains(&json!("write")), "{syscalls:?}");
+    let steps: Vec<&str> = report["seconds"].as_array().unwrap().iter().map(|step| step[0].as_str().unwrap()).collect();
+    for step in ["resolve", "observe", "plan", "pack"] {
+        assert!(steps.contains(&step), "{steps:?}");
+    }
+    assert!(report["options"].to_string().contains('A') && !report.to_string().contains("hidden"), "values may be secrets");
+}
+
+#[test]
+fn the_report_goes_where_the_user_says() {
+    let image = shell("cat /etc/group").build();
+    let files = |run: &Run| std::fs::read_dir(run.path("")).unwrap().map(|file| file.unwrap().file_name()).collect::<Vec<_>>();
+    let run = Slim::build(&image, &[NO_HTTP, "--report", "off"]).run().ok();
+    assert_eq!(files(&run), [""; 0], "nothing is written");
+    let run = Slim::build(&image, &[NO_HTTP, "--report", "mine.json"]).run().ok();
+    assert_eq!(files(&run), ["mine.json"]);
+    let run = Slim::build(&image, &[NO_HTTP, "--report", "missing/folder/mine.json"]).run().ok();
+    assert!(run.stderr().contains("missing/folder/mine.json"), "{}", run.stderr());
+    assert_eq!(files(&run), [""; 0]);
+    assert_eq!(inspect(&image.slim_name(), "len .RootFS.Layers"), "1");
+}
+
+#[test]
+fn the_result_is_told_as_it_was_asked_for() {
+    let image = shell("cat /etc/group").build();
+    let slim = image.slim_name();
+    let run = Slim::build(&image, &[NO_HTTP, "--quiet"]).run().ok();
+    assert_eq!((run.stdout(), run.stderr()), (format!("{slim}\n"), String::new()));
+    let run = Slim::build(&image, &[NO_HTTP, "--output-format", "json"]).run().ok();
+    let told: Value = serde_json::from_str(&run.stdout()).unwrap();
+    let report = run.report();
+    assert_eq!((&told["image"], &told["tags"]), (&json!(image.name), &json!([slim])));
+    assert_eq!((&told["id"], &told["entries_kept"]), (&report["result"]["id"], &report["result"]["entries"]));
+    assert_eq!((&told["size_before"], &told["size_after"]), (&report["image"]["size"], &report["result"]["size"]));
+    assert_eq!((&told["lost"], &told["entries_removed"]), (&json!(0), &report["removed"]["entries"]));
+    let run = Slim::build(&image, &[NO_HTTP]).run().ok();
+    for words in [&slim[..], "kept", "removed", " 0 lost", "times smaller", "docker run --rm"] {
+        assert!(run.stdout().contains(words), "{words}: {}", run.stdout());
+    }
+    assert!(!run.stdout().contains('\x1b') && !run.stderr().contains('\x1b'), "no terminal, no colour");
 }

@@ -1,12 +1,10 @@
 //! What is in an image, entry by entry, as archives have it.
 
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::process::{Command, Stdio};
 
-use sha2::{Digest, Sha256};
-
-use super::docker;
+use super::{docker, docker_output};
 
 /// All that an archive says of an entry but its path.
 #[derive(Clone, PartialEq, Eq)]
@@ -118,26 +116,29 @@ impl std::io::Write for Hashing<'_> {
 /// attributes only capabilities). Directories that an engine stamps have their time in there, too.
 pub fn exported(image: &str) -> Entries {
     let id = docker(&["create", image, "/none"]);
-    let mut export = Command::new("docker").args(["export", &id]).stdout(Stdio::piped()).spawn().unwrap();
-    let entries = entries(export.stdout.take().unwrap());
-    assert!(export.wait().unwrap().success());
+    let entries = entries(&output(&["export", &id])[..]);
     docker(&["rm", "-v", &id]);
     entries
 }
 
 /// The one layer of an image as an archive, exactly as it was loaded (`docker save`).
 pub fn layer(image: &str) -> Vec<u8> {
-    let mut save = Command::new("docker").args(["save", image]).stdout(Stdio::piped()).spawn().unwrap();
     let mut files = BTreeMap::new();
-    for entry in tar::Archive::new(save.stdout.take().unwrap()).entries().unwrap() {
+    for entry in tar::Archive::new(&output(&["save", image])[..]).entries().unwrap() {
         let mut entry = entry.unwrap();
         let mut bytes = vec![];
         entry.read_to_end(&mut bytes).unwrap();
         files.insert(String::from_utf8(entry.path_bytes().into_owned()).unwrap(), bytes);
     }
-    assert!(save.wait().unwrap().success());
     let manifest: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
     let layers = manifest[0]["Layers"].as_array().unwrap();
     assert_eq!(layers.len(), 1, "{image}: {layers:?}");
     files.remove(layers[0].as_str().unwrap()).unwrap()
+}
+
+/// What the docker client writes.
+fn output(arguments: &[&str]) -> Vec<u8> {
+    let output = docker_output(arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }
