@@ -7,6 +7,7 @@ use std::thread;
 
 use super::listening::Listening;
 use super::opens::Opens;
+use super::process;
 use super::telling::Telling;
 use super::watch::Watch;
 use super::{MAX_SESSIONS, Options};
@@ -101,6 +102,10 @@ fn follow_controller(shared: &Shared) {
             match frames.next_frame().and_then(|frame| frame.map(|frame| frame.message::<Control>()).transpose()) {
                 Ok(Some(Control::Phase(phase))) => shared.telling.tell(&Record::Phase(phase)),
                 Ok(Some(Control::End)) => shared.end(EndReason::Asked),
+                Ok(Some(Control::Signals)) => {
+                    let heeded = process::status(1).map_or(0, |status| status.heeded_signals);
+                    shared.telling.tell(&Record::Signals(heeded));
+                }
                 Ok(None) => break,
                 Err(error) => {
                     shared.telling.lose(&format!("the controller sent what is no order: {error}"));
