@@ -69,7 +69,8 @@ fn oddities(image: &mut Builder, directory: &str) {
         add(image, &at(name.as_bytes()), &header(Directory, mode), &[], b"");
     }
     let mut owned = header(Regular, 0o4750);
-    (owned.set_uid(12345), owned.set_gid(54321));
+    owned.set_uid(12345);
+    owned.set_gid(54321);
     add(image, &at(b"owned"), &owned, &[], b"owned");
     let ids: [(&str, &[u8]); 2] = [("uid", b"4294967294"), ("gid", b"3000000000")];
     add(image, &at(b"owned-by-many"), &header(Regular, 0o644), &ids, b"many");
@@ -206,10 +207,12 @@ fn what_mounts_hide_is_in_the_image() {
     let mut image = shell("cat /data/seed").file("/etc/hosts", b"1.2.3.4 of-the-image", 0o600).change("VOLUME /data");
     image = image.directory("/dev", 0o755).directory("/proc", 0o555).file("/proc/version", b"mine", 0o644);
     let mut device = Builder::header(tar::EntryType::Char, 0o666);
-    (device.set_device_major(1).unwrap(), device.set_device_minor(7).unwrap());
+    device.set_device_major(1).unwrap();
+    device.set_device_minor(7).unwrap();
     add(&mut image, b"dev/mine", &device, &[], b"");
     let mut owned = Builder::header(tar::EntryType::Directory, 0o750);
-    (owned.set_uid(1000), owned.set_gid(2000));
+    owned.set_uid(1000);
+    owned.set_gid(2000);
     add(&mut image, b"data/", &owned, &[("mtime", b"1234567890.5")], b"");
     let image = image.file("/data/seed", b"seed", 0o640).file("/data/unused", b"unused", 0o640).build();
     let run = Slim::build(&image, &[NO_HTTP, "--include-path", "/dev/mine", "--include-path", "/proc/version"]).run().ok();
@@ -612,4 +615,27 @@ fn the_result_is_told_as_it_was_asked_for() {
         assert!(run.stdout().contains(words), "{words}: {}", run.stdout());
     }
     assert!(!run.stdout().contains('\x1b') && !run.stderr().contains('\x1b'), "no terminal, no colour");
+}
+
+#[test]
+fn layers_become_one_as_the_container_sees_them() {
+    let mut image =
+        shell("cat /d/changed /d/made/again /d/replaced; ls /d; stat -c '%h %n' /d/name-1 /d/name-2 /vol/name-1 /vol/name-2");
+    for name in ["changed", "removed", "replaced/file", "made/before", "name-1", "moved"] {
+        image = image.file(&format!("/d/{name}"), name.as_bytes(), 0o644);
+    }
+    image =
+        image.hard_link("/d/name-2", "/d/name-1").file("/vol/name-1", b"volume", 0o644).hard_link("/vol/name-2", "/vol/name-1");
+    let image = image.change("VOLUME /vol").build_with(
+        "RUN cd /d && b=/bin/busybox && echo x >changed && $b rm removed && $b rm -r replaced made && echo y >replaced && \
+         mkdir made && echo z >made/again && echo more >>name-2 && $b mv moved /d/other-name && $b chmod 4711 name-1\n\
+         RUN cd /d && /bin/busybox chown 1000:2000 changed",
+    );
+    let run = Slim::build(&image, &[NO_HTTP]).run().ok();
+    let (fat, slim) = (exported(&image.name), exported(&image.slim_name()));
+    assert_eq!(below(&slim, "d"), below(&fat, "d"), "{}", run.stderr());
+    assert_eq!(below(&slim, "d").keys().filter(|path| path.starts_with(b"d/name-")).count(), 2);
+    assert!(!paths(&slim).iter().any(|path| path.contains(".wh.") || path.ends_with("removed")));
+    assert_eq!(inspect(&image.slim_name(), "len .RootFS.Layers"), "1");
+    same_output(&image);
 }

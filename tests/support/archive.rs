@@ -116,9 +116,9 @@ impl std::io::Write for Hashing<'_> {
 /// attributes only capabilities). Directories that an engine stamps have their time in there, too.
 pub fn exported(image: &str) -> Entries {
     let id = docker(&["create", image, "/none"]);
-    let entries = entries(&output(&["export", &id])[..]);
+    let archive = output(&["export", &id]);
     docker(&["rm", "-v", &id]);
-    entries
+    entries(&archive[..])
 }
 
 /// The one layer of an image as an archive, exactly as it was loaded (`docker save`).
