@@ -9,4 +9,6 @@
 
 mod build;
 mod probing;
+mod image;
+mod keep;
 mod support;

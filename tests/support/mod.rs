@@ -1,11 +1,13 @@
 //! What the tests share: images made from nothing, the executable under test, and the daemon's client.
 
+mod archive;
 mod image;
 mod slim;
 
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use archive::{Entries, entries, exported, layer};
 pub use image::{Builder, Image, busybox};
 pub use slim::{Run, Slim};
 
@@ -32,10 +34,15 @@ pub fn docker_output(arguments: &[&str]) -> Output {
 
 /// Compiles a C program, statically; the executable's bytes.
 pub fn compile(source: &str) -> Vec<u8> {
+    compile_with(source, &["-static"])
+}
+
+/// Compiles a C program or library with options; its bytes.
+pub fn compile_with(source: &str, options: &[&str]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let (code, program) = (folder.path().join("program.c"), folder.path().join("program"));
     std::fs::write(&code, source).unwrap();
-    let output = Command::new("cc").args(["-static", "-O1", "-pthread", "-w", "-o"]).arg(&program).arg(&code).output();
+    let output = Command::new("cc").args(["-O1", "-pthread", "-w", "-o"]).arg(&program).arg(&code).args(options).output();
     let output = output.expect("a C compiler is installed (`tests/run` does that)");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::read(program).unwrap()
