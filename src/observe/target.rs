@@ -155,6 +155,7 @@ impl TargetSpec {
             user: options.user.clone().or_else(|| config.user.clone()).unwrap_or_default(),
             capabilities: plain.mask(),
             deny: options.security.seccomp == Seccomp::EngineDefault,
+            engine: String::new(),
             home_is_set: home.is_some_and(|home| !home.is_empty()),
         };
         Ok(TargetSpec { body, command, stub, with_fanotify, input: None })
@@ -178,7 +179,7 @@ impl TargetSpec {
     /// # Errors
     /// [`TargetError`]
     pub async fn start(&self, engine: &Engine, program: &Program, role: &str, feed: Feed) -> Result<Target, TargetError> {
-        let stub = StubSpec { socket: secret(), ..self.stub.clone() };
+        let stub = StubSpec { socket: secret(), engine: engine.version.clone(), ..self.stub.clone() };
         let mut body = self.body.clone();
         let mut words = vec![hidden::STUB.to_owned(), to_json(&stub)];
         words.extend(self.command.iter().cloned());
