@@ -8,7 +8,7 @@
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "nothing here is an interface")]
 
 mod build;
-mod probing;
 mod image;
 mod keep;
+mod probing;
 mod support;
