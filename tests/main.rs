@@ -11,4 +11,6 @@ mod build;
 mod image;
 mod keep;
 mod probing;
+mod options;
+mod sensor;
 mod support;

@@ -171,7 +171,10 @@ int main(int count, char **words) {
     printf("groups %d %d %d:", users[0], users[1], users[2]);
     int supplementary = getgroups(NGROUPS_MAX, groups);
     for (int i = 0; i < supplementary; i++) printf(" %d", groups[i]);
-    printf("\npid %d parent %d session %d group %d\n", getpid(), getppid(), getsid(0), getpgrp());
+    printf("\n");
+    // But for the first process a pid is another one each time, as the engine's threads take numbers too.
+    if (getpid() == 1) printf("pid 1 parent %d session %d group %d\n", getppid(), getsid(0), getpgrp());
+    else printf("pid other parent %d session %d leader %d\n", getppid(), getsid(0), getpgrp() == getpid());
     for (int i = 0; i < count; i++) printf("word %d: %s\n", i, words[i]);
     for (char **variable = environ; *variable; variable++) printf("variable %s\n", *variable);
     char path[PATH_MAX];

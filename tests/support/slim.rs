@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use slim::observe::observation::Observation;
 
 use super::{Image, docker, docker_output};
 
@@ -93,6 +94,11 @@ impl Run {
     /// A file of its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// An observation that it wrote to its folder.
+    pub fn observation(&self, name: &str) -> Observation {
+        slim::observe::file::read(std::io::BufReader::new(std::fs::File::open(self.path(name)).unwrap())).unwrap()
     }
 
     /// The report.

@@ -11,6 +11,8 @@ pub struct Status {
     pub process: i32,
     /// The process's parent.
     pub parent: i32,
+    /// The session it is in.
+    pub session: i32,
     /// Real, effective and saved user id.
     pub users: [u32; 3],
     /// Effective capabilities.
@@ -22,7 +24,7 @@ pub struct Status {
 /// Reads the fields of /proc/PID/status that matter here; `None` where one is missing.
 #[must_use]
 pub fn parse_status(text: &[u8]) -> Option<Status> {
-    let (mut process, mut parent, mut users, mut capabilities) = (None, None, None, None);
+    let (mut process, mut parent, mut session, mut users, mut capabilities) = (None, None, None, None, None);
     let mut heeded_signals = 0;
     for line in text.split(|&byte| byte == b'\n') {
         let Some(at) = line.iter().position(|&byte| byte == b':') else { continue };
@@ -30,6 +32,7 @@ pub fn parse_status(text: &[u8]) -> Option<Status> {
         let mut words = value.split_ascii_whitespace();
         match &line[..at] {
             b"Tgid" => process = words.next().and_then(|word| word.parse().ok()),
+            b"NSsid" => session = words.next().and_then(|word| word.parse().ok()),
             b"PPid" => parent = words.next().and_then(|word| word.parse().ok()),
             b"Uid" => {
                 let mut next = || words.next()?.parse().ok();
@@ -42,7 +45,14 @@ pub fn parse_status(text: &[u8]) -> Option<Status> {
             _ => {}
         }
     }
-    Some(Status { process: process?, parent: parent?, users: users?, capabilities: capabilities?, heeded_signals })
+    Some(Status {
+        process: process?,
+        parent: parent?,
+        session: session?,
+        users: users?,
+        capabilities: capabilities?,
+        heeded_signals,
+    })
 }
 
 /// The status of a thread or process.
@@ -92,10 +102,10 @@ mod tests {
 
     #[test]
     fn a_hostile_status_is_none() {
-        let good = b"Name:\ta:b\\n\nTgid:\t7\nPPid:\t1\nUid:\t1\t2\t3\t4\nSigBlk:\t01\nSigIgn:\t02\nSigCgt:\t04\nCapEff:\t00000000a80425fb\n";
+        let good = b"Name:\ta:b\\n\nTgid:\t7\nPPid:\t1\nNSsid:\t5\t1\nUid:\t1\t2\t3\t4\nSigBlk:\t01\nSigIgn:\t02\nSigCgt:\t04\nCapEff:\t00000000a80425fb\n";
         assert_eq!(
             parse_status(good),
-            Some(Status { process: 7, parent: 1, users: [1, 2, 3], capabilities: 0xa804_25fb, heeded_signals: 5 })
+            Some(Status { process: 7, parent: 1, session: 5, users: [1, 2, 3], capabilities: 0xa804_25fb, heeded_signals: 5 })
         );
         for bad in [&b""[..], b"Tgid:\n", b"Tgid:\t7\nPPid:\tx\n", b"Tgid:\xff\nUid:\t1\t2\n\n:::\n"] {
             assert_eq!(parse_status(bad), None);

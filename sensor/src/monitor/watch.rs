@@ -111,15 +111,17 @@ impl<'a> Watch<'a> {
         let Some(number) = Sysno::new(call.number as usize) else { return self.unknown(call) };
         match number {
             Sysno::exit_group | Sysno::exit => self.exit(call, number),
-            Sysno::kill if call.arguments[0] as i32 == -1 && self.started => {
-                self.shared.telling.count(call.number, true);
-                let spared = [std::process::id() as i32, nix::unistd::getppid().as_raw()];
-                return Answer::Return(emulate::kill_all(call.thread, call.arguments[1] as i32, &spared));
-            }
             // What the stub does before it is the program is not the program's.
             _ if !self.started && !(matches!(number, Sysno::execve | Sysno::execveat)) => return Answer::Continue,
             Sysno::chroot | Sysno::pivot_root | Sysno::setns | Sysno::unshare => ROOTS_DIFFER.store(true, Ordering::Relaxed),
             Sysno::listen => self.shared.listening.expect(),
+            Sysno::kill => {
+                let instead = emulate::kill(call.thread, call.arguments[0] as i32, call.arguments[1] as i32);
+                if let Some(result) = instead {
+                    self.shared.telling.count(call.number, true);
+                    return Answer::Return(result);
+                }
+            }
             _ => {}
         }
         let arguments = path_arguments(call.number);
