@@ -41,6 +41,11 @@ pub fn busybox() -> Builder {
     image
 }
 
+/// An image with busybox that runs a shell's script to its end.
+pub fn shell(script: &str) -> Builder {
+    busybox().cmd(&["sh", "-c", script])
+}
+
 impl Image {
     /// An image without any file.
     pub fn scratch() -> Builder {
@@ -109,6 +114,12 @@ impl Builder {
     pub fn change(mut self, line: &str) -> Builder {
         self.changes.push(line.to_owned());
         self
+    }
+
+    /// Its command.
+    pub fn cmd(self, words: &[&str]) -> Builder {
+        let words = serde_json::to_string(words).unwrap();
+        self.change(&format!("CMD {words}"))
     }
 
     /// Imports it.
