@@ -10,7 +10,7 @@
 mod build;
 mod image;
 mod keep;
-mod probing;
 mod options;
+mod probing;
 mod sensor;
 mod support;

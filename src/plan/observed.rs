@@ -6,7 +6,8 @@
 //!
 //! Most opens are seen twice. The program waits while the first sense (notify) looks at it; the second (fanotify) comes
 //! later, when the process may be another program, or gone: whom it names is a matter of luck. So what the first sense
-//! told already is not told again as a reason of the second, and who is not known is named by its process's other uses.
+//! told already counts for nothing when the second tells it again, and who is not known is named by its process's other
+//! uses.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -28,7 +29,7 @@ pub(super) fn keep(draft: &mut Draft, observation: &Observation, policy: KeepLoo
     let executable =
         |path_use: &PathUse| observation.processes.get(path_use.process as usize).map_or(&[][..], |it| &it.executable);
     let programs = Programs::find(&observation.processes);
-    let mut seen_by_notify: HashSet<(EntryId, Access)> = HashSet::new();
+    let mut seen_by_notify = HashSet::new();
     let (notify, fanotify): (Vec<&PathUse>, Vec<&PathUse>) =
         observation.uses.iter().partition(|path_use| path_use.sense == Sense::Notify);
     let sweeps = Sweeps::find(draft, observation, &view);
@@ -41,6 +42,14 @@ pub(super) fn keep(draft: &mut Draft, observation: &Observation, policy: KeepLoo
         let spelling = Spelling { root: &path_use.root, base: &path_use.base, path: &path };
         let resolution = view.resolve(spelling, path_use.access != Access::ReadLink);
         let listed = is_listing(draft.tree, path_use.access, &resolution);
+        if let End::Found(id) | End::Covered(id) = resolution.end {
+            let seen = (id, if listed { Access::List } else { path_use.access });
+            match path_use.sense {
+                Sense::Notify => drop(seen_by_notify.insert(seen)),
+                Sense::Fanotify if seen_by_notify.contains(&seen) => continue,
+                Sense::Fanotify => {}
+            }
+        }
         let merely_looked_at = path_use.access == Access::Lookup || listed;
         let counts = match policy {
             KeepLookedAt::All => true,
@@ -68,11 +77,7 @@ pub(super) fn keep(draft: &mut Draft, observation: &Observation, policy: KeepLoo
             End::Covered(point) => Some(point),
             End::Missing { directory } => directory.filter(|_| matches!(path_use.access, Access::Change | Access::Write)),
         };
-        let Some(id) = kept else { continue };
-        if path_use.sense == Sense::Notify {
-            seen_by_notify.insert((id, path_use.access));
-        }
-        if path_use.sense == Sense::Notify || !seen_by_notify.contains(&(id, path_use.access)) {
+        if let Some(id) = kept {
             draft.keep(id, Reason::Used { access: path_use.access, by: by.to_vec(), during });
         }
     }
@@ -242,6 +247,7 @@ mod tests {
         // fanotify's in front, as it can be in a merged file
         seen.uses = vec![
             path_use(Access::Open, "/conf", Sense::Fanotify, 3),
+            path_use(Access::Open, "/conf", Sense::Fanotify, 5),
             path_use(Access::Open, "/loader", Sense::Fanotify, 3),
             path_use(Access::Open, "/loader", Sense::Fanotify, 4),
             path_use(Access::Open, "/conf", Sense::Notify, 2),
@@ -255,6 +261,29 @@ mod tests {
         assert_eq!(reasons[0], [used(Access::Open, "/bin/tool")]);
         assert_eq!(reasons[1], [used(Access::Open, ""), used(Access::Open, "/bin/tool")]);
         assert_eq!(reasons[2], [used(Access::Exec, "/bin/app")]);
+    }
+
+    /// Regression: of the directories that a sweep had listed, those of the last moment were told by fanotify when the
+    /// process was gone, and their names were kept as if somebody else had listed them.
+    #[test]
+    fn a_sweep_that_fanotify_tells_of_late_is_still_one() {
+        let lines: Vec<String> = (0..1500).map(|number| format!("/d{}/{number} size=1", number % 3)).collect();
+        let tree = fixture::tree(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut seen = observation(&[]);
+        seen.processes.push(Process { pid: seen.processes[1].pid, parent: 0, executable: vec![], command: vec![] });
+        let gone = seen.processes.len() as u32 - 1;
+        let by = |process, sense, access, path: &str| PathUse { process, sense, ..path_use(access, path) };
+        for line in &lines {
+            seen.uses.push(by(1, Sense::Notify, Access::Lookup, line.split(' ').next().expect("path")));
+        }
+        for directory in ["/d0", "/d1", "/d2"] {
+            // by its name, and as the kernel tells of the same call
+            seen.uses.push(by(1, Sense::Notify, Access::Open, directory));
+            seen.uses.push(by(gone, Sense::Fanotify, Access::List, directory));
+        }
+        let mut case = Case::new(&tree);
+        case.observations = vec![seen];
+        assert_eq!(case.kept(), [""; 0]);
     }
 
     #[test]

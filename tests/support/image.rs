@@ -44,6 +44,11 @@ pub fn busybox() -> Builder {
     image
 }
 
+/// An image with busybox that runs a shell's script to its end.
+pub fn shell(script: &str) -> Builder {
+    busybox().cmd(&["sh", "-c", script])
+}
+
 impl Image {
     /// An image without any file.
     pub fn scratch() -> Builder {
