@@ -8,6 +8,9 @@
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "nothing here is an interface")]
 
 mod build;
+mod image;
+mod keep;
 mod options;
+mod probing;
 mod sensor;
 mod support;

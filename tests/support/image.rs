@@ -3,6 +3,10 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::archive::hexadecimal;
 use super::{docker_output, unique};
 
 /// An image in the daemon, removed with its slim version when it goes out of scope.
@@ -31,10 +35,18 @@ pub fn busybox() -> Builder {
         .file("/etc/group", b"root:x:0:\nweb:x:1000:\nextra:x:2000:web\n", 0o644)
         .directory("/tmp", 0o1777)
         .directory("/root", 0o700);
-    for name in ["sh", "cat", "ls", "echo", "sleep", "httpd", "id", "env", "test", "mkdir", "stat", "kill", "true", "false"] {
+    for name in [
+        "sh", "cat", "ls", "echo", "sleep", "httpd", "id", "env", "test", "mkdir", "stat", "kill", "true", "false", "nc", "seq",
+        "head", "wget",
+    ] {
         image = image.link(&format!("/bin/{name}"), "busybox");
     }
     image
+}
+
+/// An image with busybox that runs a shell's script to its end.
+pub fn shell(script: &str) -> Builder {
+    busybox().cmd(&["sh", "-c", script])
 }
 
 impl Image {
@@ -107,6 +119,17 @@ impl Builder {
         self
     }
 
+    /// Its command.
+    pub fn cmd(self, words: &[&str]) -> Builder {
+        let words = serde_json::to_string(words).unwrap();
+        self.change(&format!("CMD {words}"))
+    }
+
+    /// Its command: a line for the shell, which stops at once when it is told to.
+    pub fn shell_cmd(self, line: &str) -> Builder {
+        self.cmd(&["sh", "-c", &format!("trap 'exit 0' TERM; {line} & wait")])
+    }
+
     /// Imports it.
     pub fn build(self) -> Image {
         self.build_with("")
@@ -128,6 +151,24 @@ impl Builder {
                 format!("FROM {name}\n{dockerfile}\n").as_bytes(),
             );
         }
+        Image { name }
+    }
+
+    /// Loads it with exactly this configuration, but for `rootfs`: what no Dockerfile can say.
+    pub fn load(self, mut config: serde_json::Value) -> Image {
+        let name = format!("{}:1", unique("image"));
+        let layer = self.archive.into_inner().unwrap();
+        let digest = hexadecimal(&Sha256::digest(&layer));
+        config["rootfs"] = json!({"type": "layers", "diff_ids": [format!("sha256:{digest}")]});
+        let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+        let (config, manifest) = (config.to_string(), manifest.to_string());
+        let mut archive = Image::scratch();
+        for (path, content) in
+            [("layer.tar", &layer[..]), ("config.json", config.as_bytes()), ("manifest.json", manifest.as_bytes())]
+        {
+            archive = archive.file(path, content, 0o644);
+        }
+        feed(Command::new("docker").arg("load"), &archive.archive.into_inner().unwrap());
         Image { name }
     }
 }

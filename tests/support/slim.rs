@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use slim::observe::observation::Observation;
 
-use super::{Image, docker, docker_output};
+use super::Image;
 
 /// A command line of slim; the report goes to its folder.
 pub struct Slim {
@@ -106,6 +106,32 @@ impl Run {
         serde_json::from_slice(&std::fs::read(self.path("slim.report.json")).unwrap()).unwrap()
     }
 
+    /// The HTTP requests that were made: port, request, status.
+    pub fn requests(&self) -> Vec<(u64, String, Option<u64>)> {
+        let report = self.report();
+        let records = report["probes"]["http"]["records"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let request = |record: &Value| format!("{} {}", text(&record["method"]), text(&record["resource"]));
+        let status = |record: &Value| record["outcome"]["answered"]["status"].as_u64();
+        records.iter().map(|record| (record["port"].as_u64().unwrap(), request(record), status(record))).collect()
+    }
+
+    /// What the user was warned of.
+    pub fn warnings(&self) -> Vec<String> {
+        let report = self.report();
+        report["warnings"].as_array().unwrap().iter().map(|warning| warning.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Whether a path is kept because of a use in a phase, by a program, of a kind: `GET / (/bin/busybox, open)`.
+    pub fn is_used(&self, path: &str, text: &str) -> bool {
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let reasons = self.reasons(path);
+        let used = reasons.iter().filter(|reason| reason["why"] == "used");
+        let mut told =
+            used.map(|reason| format!("{} ({}, {})", word(&reason["during"]), word(&reason["by"]), word(&reason["access"])));
+        told.any(|told| told == text)
+    }
+
     /// The reasons of a kept path; empty where it isn't kept.
     pub fn reasons(&self, path: &str) -> Vec<Value> {
         let report = self.report();
@@ -117,29 +143,4 @@ impl Run {
     pub fn keeps(&self, path: &str) -> bool {
         !self.reasons(path).is_empty()
     }
-}
-
-/// The entries of an image as `tar -tv` lists them, by their paths (from `docker export` of a container that never ran).
-pub fn listing(image: &str) -> std::collections::BTreeMap<String, String> {
-    let id = docker(&["create", image, "true"]);
-    let export = docker_output(&["export", &id]);
-    docker(&["rm", "-v", &id]);
-    let mut entries = std::collections::BTreeMap::new();
-    for entry in tar::Archive::new(export.stdout.as_slice()).entries().unwrap() {
-        let entry = entry.unwrap();
-        let header = entry.header();
-        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let target = entry.link_name_bytes().map(|target| String::from_utf8_lossy(&target).into_owned());
-        let text = format!(
-            "{:?} {:o} {}/{} {} {}",
-            header.entry_type(),
-            header.mode().unwrap(),
-            header.uid().unwrap(),
-            header.gid().unwrap(),
-            header.size().unwrap(),
-            target.unwrap_or_default()
-        );
-        entries.insert(path, text);
-    }
-    entries
 }

@@ -59,6 +59,10 @@ pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 
         shared.telling.tell(&Record::Session { session: session + 1, name, pid });
         let shared = Arc::clone(&shared);
         thread::spawn(move || {
+            // The stub has read /etc/passwd: told later, when it has become the program, that would be the program's doing.
+            if let Some(opens) = &shared.opens {
+                opens.drain(&shared.telling);
+            }
             // The stub goes on as soon as somebody serves its calls.
             let _ = handshake::send(connection.as_fd(), b"ready", &[]);
             drop(connection);
