@@ -8,5 +8,6 @@
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "nothing here is an interface")]
 
 mod build;
+mod failures;
 mod probing;
 mod support;
