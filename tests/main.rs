@@ -11,6 +11,7 @@ mod build;
 mod image;
 mod keep;
 mod options;
+mod failures;
 mod probing;
 mod sensor;
 mod support;

@@ -218,10 +218,11 @@ impl TargetSpec {
 
 /// The stub's own words where it ended, else what went wrong with the monitor.
 async fn start_failure(container: &Container, reason: &str) -> TargetError {
-    match container.state().await {
-        Ok(state) if !state.running => {
+    // The kernel kills the monitor with the container, a moment before the engine knows of its end.
+    match tokio::time::timeout(END_PATIENCE, container.wait()).await {
+        Ok(Ok(exit_code)) => {
             let said = container.log(20).await.join("; ");
-            TargetError::Start(if said.is_empty() { format!("exit code {}", state.exit_code) } else { said })
+            TargetError::Start(if said.is_empty() { format!("exit code {exit_code}") } else { said })
         }
         _ => TargetError::Monitor(reason.to_owned()),
     }
