@@ -112,8 +112,6 @@ impl Build<'_> {
         if let Some(run) = &mut image.config.config {
             run.stop_timeout = opened.stop_timeout;
         }
-        self.save_observation(&observed)?;
-
         let begun = Instant::now();
         self.progress.step("planning what is kept");
         let (packer, tree, plan) = self.plan(&image, &program, observed, opened.packer, opened.tree).await?;
@@ -194,7 +192,10 @@ impl Build<'_> {
             observed = &mut observing => (opening.await, observed),
         };
         self.note(&observed);
+        // What was seen of a failure helps to find its reason.
+        let saved = self.save_observation(&observed);
         outcome?;
+        saved?;
         let opened = opened?;
         self.report.took("observe", begun.elapsed().as_secs_f64());
         self.report.took("list (beside observe)", opened.seconds);

@@ -289,6 +289,8 @@ impl Run<'_> {
         let ready = self.ready(target).await;
         self.took("ready", begun);
         if target.session_end().is_some_and(|end| end.start_failed) {
+            // The stub's words are complete in the log once the engine knows of its end.
+            let _ = tokio::time::timeout(DEFAULT_GRACE, target.container.wait()).await;
             let said = target.container.log(LOG_LINES).await.join("\n");
             return Err(TargetError::Start(said).into());
         }

@@ -215,5 +215,5 @@ int main(int count, char **words) {
     some_calls();
     all_calls();
     fflush(stdout);
-    return count > 1 ? atoi(words[1]) : 0;
+    return 0;
 }
