@@ -64,10 +64,10 @@ fn run_monitor(mut arguments: impl Iterator<Item = OsString>) -> Result<i32, Str
     monitor::run(&options).map_err(|error| error.to_string())
 }
 
-fn run_relay(mut arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
-    let address = text(arguments.next())?.parse().map_err(|_| "no address")?;
-    let port = text(arguments.next())?.parse().map_err(|_| "no port")?;
-    relay::run(address, port, std::io::stdin(), raw_stdout()?).map_err(|error| error.to_string())?;
+fn run_relay(arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
+    let address = |argument| text(Some(argument))?.parse().map_err(|_| "not an address".to_owned());
+    let addresses = arguments.map(address).collect::<Result<Vec<_>, _>>()?;
+    relay::run(&addresses, std::io::stdin(), raw_stdout()?).map_err(|error| error.to_string())?;
     Ok(0)
 }
 

@@ -10,4 +10,5 @@
 mod build;
 mod image;
 mod keep;
+mod probing;
 mod support;

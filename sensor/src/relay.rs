@@ -1,16 +1,24 @@
 //! Connects standard input and output with a TCP port in the container's own network namespace.
+//!
+//! The first byte of the output is [`CONNECTED`], so that the other end knows of a refusal before it sends anything.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
-/// Copies both ways until the target closes its side; the end of `input` is passed on as a half close.
+/// Says that the target has accepted.
+pub const CONNECTED: u8 = b'+';
+
+/// Connects to the first of `addresses` that accepts, and copies both ways until the target closes its side; the end of
+/// `input` is passed on as a half close.
 ///
 /// # Errors
 /// The connection's, such as "connection refused".
-pub fn run(address: IpAddr, port: u16, input: impl Read + Send + 'static, mut output: impl Write) -> io::Result<()> {
-    let mut from_target = TcpStream::connect(SocketAddr::new(address, port))?;
+pub fn run(addresses: &[SocketAddr], input: impl Read + Send + 'static, mut output: impl Write) -> io::Result<()> {
+    let mut from_target = TcpStream::connect(addresses)?;
     from_target.set_nodelay(true)?;
+    output.write_all(&[CONNECTED])?;
+    output.flush()?;
     let to_target = from_target.try_clone()?;
     thread::spawn(move || {
         let _ = copy(input, &to_target);
@@ -35,12 +43,13 @@ fn copy(mut input: impl Read, mut output: &TcpStream) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::TcpListener;
 
     #[test]
     fn passes_both_ways_and_the_half_close() {
+        let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("address");
         let server = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let port = server.local_addr().expect("address").port();
+        let address = server.local_addr().expect("address");
         let echo = thread::spawn(move || {
             let (mut connection, _) = server.accept().expect("accept");
             let mut text = String::new();
@@ -48,8 +57,12 @@ mod tests {
             connection.write_all(text.to_uppercase().as_bytes()).expect("write");
         });
         let mut output = vec![];
-        run(IpAddr::V4(Ipv4Addr::LOCALHOST), port, &b"get /"[..], &mut output).expect("relay");
-        assert_eq!(output, b"GET /");
+        run(&[nobody, address], &b"get /"[..], &mut output).expect("relay");
+        assert_eq!(output, b"+GET /");
         echo.join().expect("server");
+
+        let mut output = vec![];
+        let refused = run(&[nobody], io::empty(), &mut output).expect_err("nobody listens");
+        assert_eq!((refused.kind(), output), (io::ErrorKind::ConnectionRefused, vec![]));
     }
 }

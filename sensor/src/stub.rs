@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
-use crate::filter::{Denials, program};
+use crate::filter::{Denials, parse_version, program};
 use crate::identity::{self, IdentityError};
 use crate::{handshake, kernel};
 
@@ -42,6 +42,8 @@ pub struct StubSpec {
     pub capabilities: u64,
     /// Deny again what the sensor's capabilities opened in the engine's default seccomp profile.
     pub deny: bool,
+    /// The engine's version: its profile depends on it.
+    pub engine: String,
     /// The environment has a HOME by itself, not by the engine's look at root's entry.
     pub home_is_set: bool,
 }
@@ -95,7 +97,7 @@ fn become_program(spec: &StubSpec, command: &[CString]) -> Result<std::convert::
     let socket = connect(&spec.socket).map_err(StubError::NoMonitor)?;
     let identity = identity::resolve(&spec.user, &small_file("/etc/passwd"), &small_file("/etc/group"))?;
 
-    let denials = spec.deny.then_some(Denials { capabilities: spec.capabilities });
+    let denials = spec.deny.then(|| Denials { capabilities: spec.capabilities, engine: parse_version(&spec.engine) });
     let listener = kernel::install_filter(&program(denials)).map_err(StubError::Filter)?;
     let sent = handshake::send(socket.as_fd(), spec.session.as_bytes(), &[listener.as_raw_fd()]);
     sent.map_err(StubError::Handshake)?;

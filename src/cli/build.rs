@@ -47,7 +47,7 @@ impl Leftover {
     }
 }
 
-/// Builds, and writes the report whatever comes of it; what to tell the user.
+/// Builds until `interruption` comes, and writes the report whatever comes of it; what to tell the user.
 ///
 /// # Errors
 /// [`Failure`]
@@ -57,9 +57,13 @@ pub async fn build(
     executable: &Path,
     progress: Arc<Progress>,
     leftover: &Leftover,
+    interruption: impl Future<Output = Exit>,
 ) -> Result<Summary, Failure> {
     let mut build = Build { engine, request: &request, executable, progress: &progress, leftover, report: Report::new() };
-    let result = build.all().await;
+    let result = tokio::select! {
+        result = build.all() => result,
+        exit = interruption => Err(Failure { exit, message: exit.describe().to_owned() }),
+    };
     let mut report = build.report;
     report.options = request.run.described.clone();
     report.outcome.exit_code = result.as_ref().map_or_else(|failure| failure.exit, |_| Exit::Done).code();

@@ -36,6 +36,8 @@ pub fn probes(flags: &ProbeFlags) -> Result<Probes, Failure> {
     });
     Ok(Probes {
         http: match flags.http {
+            // Who says what to ask, or whom, asks for it.
+            request::HttpProbe::Auto if names_requests(flags) => HttpProbe::On,
             request::HttpProbe::Auto => HttpProbe::Auto,
             request::HttpProbe::On => HttpProbe::On,
             request::HttpProbe::Off => HttpProbe::Off,
@@ -60,6 +62,10 @@ pub fn probes(flags: &ProbeFlags) -> Result<Probes, Failure> {
         start_timeout: flags.start_timeout,
         keep_log: flags.show_log,
     })
+}
+
+fn names_requests(flags: &ProbeFlags) -> bool {
+    !flags.commands.is_empty() || flags.command_file.is_some() || !flags.ports.is_empty()
 }
 
 /// Credentials for a pull: those that were given, else those that `docker login` stored.

@@ -2,14 +2,14 @@
 //!
 //! A verb runs as a task of its own. Ctrl-C, SIGTERM, a panic, an error or the end: whatever comes first, the task is
 //! over then, and everything that it made in the engine is removed before the program ends. A second Ctrl-C ends at once; what
-//! remains then is labelled, and the next run removes it.
+//! remains then is labelled or locked, and the next run removes it.
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,12 +20,16 @@ use super::progress::Progress;
 use super::request::{BuildRequest, System};
 use super::style::Level;
 use super::summary::Summary;
-use crate::engine::docker::Engine;
+use crate::engine::docker::{Engine, EngineError};
 use crate::engine::owner::Owner;
+use crate::engine::workspace::Workspace;
 use crate::exit::Exit;
 
 /// How long the clean-up may take where the engine does not answer any more.
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an engine that went away may take to come back.
+const RETURN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the command line.
 #[must_use]
@@ -95,21 +99,17 @@ async fn run_build(request: BuildRequest, general: &GeneralArgs, progress: &Arc<
     let owner = Owner::this_process().map_err(|error| Failure::internal(format!("no randomness: {error}")))?;
     let engine = Engine::connect(general.host.as_deref(), owner).await?;
     progress.messages.detail(format!("engine: Docker {} at {}", engine.version, engine.host()));
-    match engine.sweep().await {
-        Ok(0) => {}
-        Ok(count) => progress.messages.info(format!("removed {count} containers of a run that was killed")),
-        Err(error) => progress.messages.warn(format!("what a killed run left could not be removed: {error}")),
-    }
+    sweep(&engine, progress).await;
     let leftover = Leftover::default();
     let task = {
         let (engine, progress, leftover) = (engine.clone(), Arc::clone(progress), leftover.clone());
-        tokio::spawn(async move { build(&engine, request, &executable, progress, &leftover).await })
+        tokio::spawn(async move { build(&engine, request, &executable, progress, &leftover, interrupted()).await })
     };
-    let result = until_interrupted(task).await;
+    let result = task.await.unwrap_or_else(|error| Err(Failure::internal(format!("a fault of slim: {error}"))));
     if result.is_err() {
         progress.step("cleaning up");
     }
-    let cleaning = clean_up(&engine, &leftover);
+    let cleaning = clean_up(&engine, &leftover, progress);
     tokio::select! {
         cleaned = tokio::time::timeout(CLEAN_UP_PATIENCE, cleaning) => match cleaned {
             Ok(Ok(())) => {}
@@ -124,27 +124,34 @@ async fn run_build(request: BuildRequest, general: &GeneralArgs, progress: &Arc<
     result
 }
 
-async fn clean_up(engine: &Engine, leftover: &Leftover) -> Result<(), crate::engine::docker::EngineError> {
-    engine.clean_up().await?;
+/// Removes what killed runs left.
+async fn sweep(engine: &Engine, progress: &Progress) {
+    let (containers, directories) = (engine.sweep().await, Workspace::sweep(&std::env::temp_dir()));
+    match containers {
+        Ok(0) if directories == 0 => {}
+        Ok(containers) => progress.messages.info(format!(
+            "removed what killed runs left: containers: {containers}, directories for temporary files: {directories}"
+        )),
+        Err(error) => progress.messages.warn(format!("what a killed run left could not be removed: {error}")),
+    }
+}
+
+/// Removes what this run left in the engine. One that went away is given time to come back.
+async fn clean_up(engine: &Engine, leftover: &Leftover, progress: &Progress) -> Result<(), EngineError> {
+    let deadline = Instant::now() + RETURN_PATIENCE;
+    let mut cleaned = engine.clean_up().await;
+    if matches!(cleaned, Err(EngineError::Lost { .. })) {
+        progress.step("waiting for the engine to come back");
+    }
+    while matches!(cleaned, Err(EngineError::Lost { .. })) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cleaned = engine.clean_up().await;
+    }
+    cleaned?;
     if let Some(image) = leftover.image() {
         engine.remove_unnamed(&image).await;
     }
     Ok(())
-}
-
-/// The task's result; interrupted, its failure.
-async fn until_interrupted(mut task: tokio::task::JoinHandle<Result<Summary, Failure>>) -> Result<Summary, Failure> {
-    tokio::select! {
-        ended = &mut task => match ended {
-            Ok(result) => result,
-            Err(error) => Err(Failure::internal(format!("a fault of slim: {error}"))),
-        },
-        exit = interrupted() => {
-            task.abort();
-            let _ = task.await;
-            Err(Failure { exit, message: exit.describe().to_owned() })
-        }
-    }
 }
 
 /// Waits for a signal that ends the program.

@@ -14,7 +14,6 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use slim_probes::{Output, OutputCollector};
 use tokio::io::AsyncWrite;
 
 use super::docker::{Engine, EngineError, refused, status};
@@ -31,12 +30,15 @@ pub struct Container {
 /// What a program writes, part by part.
 pub type Parts = Pin<Box<dyn Stream<Item = Result<LogOutput, Api>> + Send>>;
 
+/// The way in.
+pub type Input = Pin<Box<dyn AsyncWrite + Send>>;
+
 /// Bytes of a container or command, and the way in.
 pub struct Attached {
     /// What it writes to its standard output.
     pub output: Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>,
     /// Its standard input.
-    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    pub input: Input,
     /// The last of what it wrote to its standard error so far.
     pub complaints: Complaints,
 }
@@ -207,20 +209,6 @@ impl Container {
         String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
     }
 
-    /// All that it wrote to its standard output and standard error.
-    pub async fn output(&self) -> (Output, Output) {
-        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
-        let mut parts = std::pin::pin!(self.engine.docker.logs(&self.id, Some(options)));
-        let (mut output, mut error) = (OutputCollector::default(), OutputCollector::default());
-        while let Some(Ok(part)) = parts.next().await {
-            match part {
-                LogOutput::StdErr { message } => error.push(&message),
-                part => output.push(&part.into_bytes()),
-            }
-        }
-        (output.finish(), error.finish())
-    }
-
     /// Puts files into it, before it is started.
     ///
     /// # Errors
@@ -237,10 +225,19 @@ impl Container {
     /// # Errors
     /// [`EngineError::Refused`]
     pub async fn attach(&self) -> Result<Attached, EngineError> {
+        let (parts, input) = self.attach_parts().await?;
+        Ok(attached_streams(parts, input))
+    }
+
+    /// As [`Container::attach`], with what it writes to standard output and to standard error in one stream of parts.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn attach_parts(&self) -> Result<(Parts, Input), EngineError> {
         let options = AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
         let attached = self.engine.docker.attach_container(&self.id, Some(options)).await;
         let attached = attached.map_err(refused("attach to the container"))?;
-        Ok(attached_streams(attached.output, attached.input))
+        Ok((attached.output, attached.input))
     }
 
     /// Starts a program of ours as root, without a terminal, its standard streams attached.
@@ -256,11 +253,7 @@ impl Container {
     ///
     /// # Errors
     /// [`EngineError::Refused`]
-    pub async fn exec_parts(
-        &self,
-        command: Vec<String>,
-        with_input: bool,
-    ) -> Result<(Parts, Pin<Box<dyn AsyncWrite + Send>>, Exec), EngineError> {
+    pub async fn exec_parts(&self, command: Vec<String>, with_input: bool) -> Result<(Parts, Input, Exec), EngineError> {
         let config = ExecConfig {
             cmd: Some(command),
             user: Some("0".to_owned()),
@@ -313,7 +306,7 @@ impl Exec {
     }
 }
 
-fn attached_streams(output: Parts, input: Pin<Box<dyn AsyncWrite + Send>>) -> Attached {
+fn attached_streams(output: Parts, input: Input) -> Attached {
     let complaints = Complaints::default();
     let kept = complaints.clone();
     let output = output.filter_map(move |part| {

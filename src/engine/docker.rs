@@ -4,7 +4,7 @@
 //! errors that a user can do something about, and the bounds that the API lacks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::errors::Error as Api;
 use bollard::models::ImageInspect;
@@ -14,10 +14,14 @@ use bollard::query_parameters::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
+use super::endpoint::{self, Endpoint, EndpointError};
 use super::owner::Owner;
 
 /// How long the daemon may take to answer a request. Loading an image is one request.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long the daemon may go on with a load that was cut off.
+const LOAD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What goes wrong between us and the engine.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +51,17 @@ pub enum EngineError {
     /// The daemon has no room.
     #[error("the engine has no disk space left while it was to {0}: free some (`docker system prune`), then try again")]
     NoSpace(String),
+    /// The daemon went away.
+    #[error("the connection to the engine broke while it was to {action}: {reason}; see whether the daemon still runs")]
+    Lost {
+        /// What was asked.
+        action: String,
+        /// Why it broke.
+        reason: String,
+    },
+    /// The daemon that is meant cannot be found out.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     /// Any other refusal.
     #[error("the engine cannot {action}: {reason}")]
     Refused {
@@ -62,10 +77,15 @@ pub(super) fn refused(action: impl Into<String>) -> impl FnOnce(Api) -> EngineEr
     let action = action.into();
     move |error| {
         let reason = reason(&error);
-        if reason.contains("no space left on device") {
-            return EngineError::NoSpace(action);
+        match error {
+            _ if reason.contains("no space left on device") => EngineError::NoSpace(action),
+            Api::HyperResponseError { .. }
+            | Api::HyperLegacyError { .. }
+            | Api::IOError { .. }
+            | Api::SocketNotFoundError(_)
+            | Api::RequestTimeoutError => EngineError::Lost { action, reason },
+            _ => EngineError::Refused { action, reason },
         }
-        EngineError::Refused { action, reason }
     }
 }
 
@@ -120,6 +140,16 @@ pub struct PullProgress {
     pub bytes: Option<(u64, u64)>,
 }
 
+/// A client for a daemon; nothing is sent yet.
+fn client(endpoint: &Endpoint) -> Result<bollard::Docker, Api> {
+    let Some(folder) = &endpoint.tls else { return bollard::Docker::connect_with_host(&endpoint.host) };
+    let file = |name| folder.join(name);
+    let (key, certificate, authority) = (file("key.pem"), file("cert.pem"), file("ca.pem"));
+    let seconds = PATIENCE.as_secs();
+    let version = bollard::API_DEFAULT_VERSION;
+    bollard::Docker::connect_with_ssl(&endpoint.host, &key, &certificate, &authority, seconds, version)
+}
+
 /// A connected daemon.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -133,16 +163,15 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Connects to `host`, else DOCKER_HOST, else the default socket, and agrees on a version of the API.
+    /// Connects to the daemon that is meant (see [`endpoint`]), and agrees on a version of the API.
     ///
     /// # Errors
     /// [`EngineError::Unreachable`].
     pub async fn connect(host: Option<&str>, owner: Owner) -> Result<Engine, EngineError> {
-        let from_environment = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-        let host = host.map(str::to_owned).or_else(from_environment);
-        let host = host.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
+        let endpoint = endpoint::find(host, &endpoint::System)?;
+        let host = endpoint.host.clone();
         let unreachable = |error: &Api| EngineError::Unreachable { host: host.clone(), reason: reason(error) };
-        let docker = bollard::Docker::connect_with_host(&host).map_err(|error| unreachable(&error))?.with_timeout(PATIENCE);
+        let docker = client(&endpoint).map_err(|error| unreachable(&error))?.with_timeout(PATIENCE);
         let answer = tokio::time::timeout(Duration::from_secs(30), docker.negotiate_version()).await;
         let silent = EngineError::Unreachable { host: host.clone(), reason: "no answer in 30 seconds".into() };
         let docker = answer.map_err(|_| silent)?.map_err(|error| unreachable(&error))?;
@@ -207,7 +236,10 @@ impl Engine {
         let mut steps = std::pin::pin!(self.docker.create_image(Some(options), None, credentials));
         while let Some(step) = steps.next().await {
             let failed = |reason| EngineError::Pull { image: name.to_owned(), reason };
-            let step = step.map_err(|error| failed(reason(&error)))?;
+            let step = step.map_err(|error| match refused(format!("pull `{name}`"))(error) {
+                EngineError::Refused { reason, .. } => failed(reason),
+                other => other,
+            })?;
             if let Some(error) = step.error_detail.and_then(|detail| detail.message) {
                 return Err(failed(error));
             }
@@ -244,13 +276,16 @@ impl Engine {
         self.docker.tag_image(id, Some(options)).await.map_err(refused(format!("tag the image as `{repository}:{tag}`")))
     }
 
-    /// Removes an image that has no name; one that got a name meanwhile stays.
+    /// Removes an image that was being loaded, and has no name; one that got a name meanwhile stays. The daemon goes on
+    /// with what it has got of a load that is cut off, so the image can appear after that.
     pub async fn remove_unnamed(&self, id: &str) {
-        let is_unnamed = match self.docker.inspect_image(id).await {
-            Ok(image) => image.repo_tags.is_none_or(|tags| tags.is_empty()),
-            Err(_) => false,
-        };
-        if is_unnamed {
+        let deadline = Instant::now() + LOAD_PATIENCE;
+        let mut inspected = self.docker.inspect_image(id).await;
+        while inspected.as_ref().is_err_and(|error| status(error) == Some(404)) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            inspected = self.docker.inspect_image(id).await;
+        }
+        if inspected.is_ok_and(|image| image.repo_tags.is_none_or(|tags| tags.is_empty())) {
             let options = RemoveImageOptionsBuilder::default().build();
             // What cannot be removed is in use by somebody.
             let _ = self.docker.remove_image(id, Some(options), None).await;

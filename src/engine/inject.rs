@@ -14,12 +14,13 @@ use bytes::Bytes;
 
 use super::container::Container;
 use super::docker::{Engine, EngineError};
+use super::workspace::Workspace;
 
 /// Our executable, ready to be put into containers.
 #[derive(Debug)]
 pub struct Program {
     /// Removed at the end of the run.
-    directory: tempfile::TempDir,
+    directory: Workspace,
     /// Absolute path of our directory inside containers.
     pub inside: String,
     must_upload: AtomicBool,
@@ -80,7 +81,7 @@ impl Program {
             return Err(ProgramError::NotStatic);
         }
         let parent = std::env::temp_dir();
-        let directory = tempfile::Builder::new().prefix("slim-").rand_bytes(20).tempdir_in(&parent).map_err(at(&parent))?;
+        let directory = Workspace::create(&parent).map_err(at(&parent))?;
         let program = directory.path().join("program");
         for path in [&program, &directory.path().join("socket")] {
             std::fs::create_dir(path).map_err(at(path))?;

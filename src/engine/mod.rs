@@ -7,3 +7,4 @@ pub mod endpoint;
 pub mod inject;
 pub mod options;
 pub mod owner;
+pub mod workspace;

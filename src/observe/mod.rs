@@ -8,4 +8,5 @@ pub mod observation;
 pub mod probing;
 pub mod recorder;
 pub mod run;
+pub mod scene;
 pub mod target;

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
 
 use super::recorder::Feed;
-use crate::engine::container::{Attached, Complaints, Exec};
+use crate::engine::container::{Attached, Complaints, Exec, Input};
 
 /// What is known of the target at this moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -128,10 +128,7 @@ impl Monitor {
     }
 }
 
-async fn send_orders(
-    mut input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
-    mut orders: mpsc::UnboundedReceiver<Control>,
-) {
+async fn send_orders(mut input: Input, mut orders: mpsc::UnboundedReceiver<Control>) {
     while let Some(order) = orders.recv().await {
         let mut frame = vec![];
         put_message(&mut frame, &order);

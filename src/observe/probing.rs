@@ -1,11 +1,13 @@
 //! How HTTP probes reach the target, and how each becomes a phase of the observation.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use slim_probes::{BoxFuture, Connect, Phases, Stream};
+use slim_sensor::relay;
 use slim_sensor::wire::Listener;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_util::io::StreamReader;
 
@@ -28,16 +30,30 @@ impl Reach {
     }
 
     async fn open(&self, port: u16) -> io::Result<Box<dyn Stream>> {
-        let listening = self.target.monitor.status().listening;
-        let Some(address) = address(&listening, port) else {
+        let status = self.target.monitor.status();
+        if status.is_over() {
+            // Not the kind of error after which another try makes sense.
+            return Err(io::Error::other("the program has ended"));
+        }
+        let Some(address) = address(&status.listening, port) else {
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("nothing listens on port {port}")));
         };
         match self.target.published.get(&port).filter(|_| !address.is_loopback()) {
             Some(published) => Ok(Box::new(TcpStream::connect(published).await?)),
-            None => {
-                let attached = self.target.relay(from_inside(address), port).await.map_err(io::Error::other)?;
-                Ok(Box::new(tokio::io::join(StreamReader::new(attached.output), attached.input)))
+            None => self.relay(&from_inside(address, port)).await,
+        }
+    }
+
+    async fn relay(&self, addresses: &[SocketAddr]) -> io::Result<Box<dyn Stream>> {
+        let attached = self.target.relay(addresses).await.map_err(io::Error::other)?;
+        let mut output = StreamReader::new(attached.output);
+        match output.read_u8().await {
+            Ok(relay::CONNECTED) => Ok(Box::new(tokio::io::join(output, attached.input))),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(io::Error::new(io::ErrorKind::ConnectionRefused, attached.complaints.text()))
             }
+            Ok(_) => Err(io::Error::other("the relay cannot be understood")),
+            Err(error) => Err(error),
         }
     }
 }
@@ -54,13 +70,17 @@ fn address(listening: &[Listener], port: u16) -> Option<IpAddr> {
     addresses.min_by_key(|address| (address.is_loopback(), address.is_ipv6()))
 }
 
-/// Where a process of the container reaches it.
-fn from_inside(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(address) if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(address) if address.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        other => other,
-    }
+/// Where a process of the container may reach it.
+fn from_inside(address: IpAddr, port: u16) -> Vec<SocketAddr> {
+    let addresses = match address {
+        IpAddr::V4(address) if address.is_unspecified() => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        // Most of these take IPv4 too, which is there also where the container has no IPv6.
+        IpAddr::V6(address) if address.is_unspecified() => {
+            vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+        }
+        other => vec![other],
+    };
+    addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()
 }
 
 /// Begins a phase for each probe.
@@ -101,12 +121,16 @@ mod tests {
             listener(82, "::1"),
             listener(83, "172.17.0.2"),
         ];
-        let address = |port| address(&listening, port).map(|address| (address.to_string(), from_inside(address).to_string()));
+        let address = |port| {
+            let address = address(&listening, port)?;
+            let inside: Vec<_> = from_inside(address, port).iter().map(ToString::to_string).collect();
+            Some((address.to_string(), inside.join(" ")))
+        };
         let both = |bound: &str, inside: &str| Some((bound.to_owned(), inside.to_owned()));
-        assert_eq!(address(80), both("::", "::1"));
-        assert_eq!(address(81), both("0.0.0.0", "127.0.0.1"));
-        assert_eq!(address(82), both("::1", "::1"));
-        assert_eq!(address(83), both("172.17.0.2", "172.17.0.2"));
+        assert_eq!(address(80), both("::", "127.0.0.1:80 [::1]:80"));
+        assert_eq!(address(81), both("0.0.0.0", "127.0.0.1:81"));
+        assert_eq!(address(82), both("::1", "[::1]:82"));
+        assert_eq!(address(83), both("172.17.0.2", "172.17.0.2:83"));
         assert_eq!(address(84), None);
     }
 }

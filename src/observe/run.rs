@@ -15,6 +15,7 @@ use super::monitor::Status;
 use super::observation::{Header, Mount, Observation, PhaseKind};
 use super::probing::{ProbePhases, Reach};
 use super::recorder::Recorder;
+use super::scene::{LOG_LINES, Scene};
 use super::target::{How, Target, TargetError, TargetSpec, mounts_of};
 use crate::engine::docker::Engine;
 use crate::engine::inject::Program;
@@ -25,14 +26,14 @@ use crate::image::source::SourceImage;
 const QUIET: Duration = Duration::from_secs(1);
 /// The same where a port is still awaited that may never come: a runtime can think for a while.
 const LONG_QUIET: Duration = Duration::from_secs(10);
-/// How long a program without any probe is watched.
+/// The same once it listens, where nobody said on how many ports it will.
+const SETTLED: Duration = Duration::from_millis(200);
+/// How long a program without any probe is watched, from its start.
 const UNPROBED: Duration = Duration::from_secs(10);
 /// Docker's patience after the stop signal.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// Docker's patience with a health check.
 const DEFAULT_HEALTH_TIMEOUT: Duration = Duration::from_secs(30);
-/// Lines of the target's log that go into an error.
-const LOG_LINES: usize = 20;
 /// Lines of the target's log that are kept for who asks for it.
 const MAX_LOG_LINES: usize = 10_000;
 
@@ -78,40 +79,34 @@ pub enum ObserveError {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// It ended while it was needed.
-    #[error("the program ended with exit code {exit_code} {when}{listening}{log}")]
+    #[error("the program ended with exit code {exit_code} {when}{scene}")]
     Died {
         /// Of the program.
         exit_code: i64,
         /// In words.
         when: &'static str,
-        /// What it listened on, in words.
-        listening: String,
-        /// The end of its log, in words.
-        log: String,
+        /// How it was found.
+        scene: Scene,
     },
     /// It isn't ready for its probes in time.
     #[error(
-        "the program does not listen on {ports} after {seconds} s{listening}{log}\nname the right ports with `--http-probe-ports`, allow more time with `--start-timeout`, or say `--http-probe=false`"
+        "the program does not listen on {ports} after {seconds} s{scene}\nname the right ports with `--http-probe-ports`, allow more time with `--start-timeout`, or say `--http-probe=false`"
     )]
     NotReady {
         /// Which ports, in words.
         ports: String,
         /// How long.
         seconds: u64,
-        /// What it listens on, in words.
-        listening: String,
-        /// The end of its log, in words.
-        log: String,
+        /// How it was found.
+        scene: Scene,
     },
     /// `--http-probe` was asked for, and nobody answered.
-    #[error("no HTTP probe was answered{details}{listening}{log}")]
+    #[error("no HTTP probe was answered{details}{scene}")]
     NoAnswer {
         /// Each port, in words.
         details: String,
-        /// What it listens on, in words.
-        listening: String,
-        /// The end of its log, in words.
-        log: String,
+        /// How the program was found.
+        scene: Scene,
     },
     /// A command could not be started.
     #[error("the command `{command}` could not be run: {reason}")]
@@ -173,6 +168,7 @@ pub async fn observe(request: &ObserveRequest<'_>) -> (Observed, Result<(), Obse
         warnings: vec![],
         log: vec![],
         seconds: vec![],
+        started: Instant::now(),
     };
     let result = run.all().await;
     let image = request.image;
@@ -210,6 +206,8 @@ struct Run<'a> {
     warnings: Vec<String>,
     log: Vec<String>,
     seconds: Vec<(&'static str, f64)>,
+    /// When the target had been started.
+    started: Instant,
 }
 
 /// How the wait for readiness ended.
@@ -236,6 +234,7 @@ impl Run<'_> {
         let target = Arc::new(spec.start(request.engine, request.program, "target", feed).await?);
         self.recorder.mounts(self.mounts(&target).await?);
         self.took("start", begun);
+        self.started = Instant::now();
 
         let result = self.exercise(&target, &spec).await;
         let stopped = self.stop(&target).await;
@@ -267,10 +266,16 @@ impl Run<'_> {
         let config = self.request.image.config.config.as_ref();
         let of_image = config.and_then(|config| config.exposed_ports.as_ref()).into_iter().flat_map(BTreeMap::keys);
         let names = of_image.chain(&self.request.options.exposed_ports);
-        let mut ports: Vec<u16> = names.filter_map(|name| name.split('/').next()?.parse().ok()).collect();
+        let mut ports: Vec<u16> = names.filter_map(|name| tcp_port(name)).collect();
         ports.sort_unstable();
         ports.dedup();
         ports
+    }
+
+    /// There is nothing to be done with the target but what its ports may offer.
+    fn depends_on_ports(&self) -> bool {
+        let probes = self.request.probes;
+        probes.commands.is_empty() && probes.script.is_none() && probes.continue_after.timeout.is_none()
     }
 
     async fn mounts(&self, target: &Target) -> Result<Vec<Mount>, ObserveError> {
@@ -301,7 +306,7 @@ impl Run<'_> {
         let begun = Instant::now();
         self.wait_on(target).await;
         self.took("wait", begun);
-        Ok(())
+        self.judge_end(target).await
     }
 
     async fn next_phase(&self, target: &Target, kind: PhaseKind) {
@@ -312,12 +317,14 @@ impl Run<'_> {
     async fn ready(&self, target: &Target) -> Ready {
         let probes = self.request.probes;
         let wanted = self.wanted_ports();
-        let awaits = match probes.http {
-            HttpProbe::On => Awaits::Ports,
-            HttpProbe::Auto if !wanted.is_empty() => Awaits::PortsForAWhile,
-            HttpProbe::Auto | HttpProbe::Off => Awaits::Nothing,
+        let (awaits, patience) = match probes.http {
+            HttpProbe::On => (Awaits::Ports, probes.start_timeout),
+            HttpProbe::Auto if !wanted.is_empty() => (Awaits::PortsForAWhile, probes.start_timeout),
+            // Where it offers nothing, it would only be watched for so long.
+            HttpProbe::Auto if self.depends_on_ports() => (Awaits::PortsForAWhile, probes.start_timeout.min(UNPROBED)),
+            HttpProbe::Auto | HttpProbe::Off => (Awaits::Nothing, probes.start_timeout),
         };
-        let deadline = Instant::now() + probes.start_timeout;
+        let deadline = self.started + patience;
         let (mut uses, mut since) = (0, Instant::now());
         loop {
             let status = target.monitor.status();
@@ -343,20 +350,23 @@ impl Run<'_> {
         let listening = match ready {
             Ready::Listening(ports) => ports.clone(),
             Ready::Ended if probes.http == HttpProbe::On => {
-                return Err(self.died(target, "before it could be probed").await);
+                let exit_code = self.exit_code(target).await?.unwrap_or_default();
+                return Err(died(target, exit_code, "before it could be probed").await);
             }
             Ready::TimedOut if probes.http == HttpProbe::On => {
                 let wanted = self.wanted_ports();
                 let ports = if wanted.is_empty() { "any port".to_owned() } else { ports_in_words(&wanted) };
-                let (listening, log) = self.scene(target).await;
-                return Err(ObserveError::NotReady { ports, seconds: probes.start_timeout.as_secs(), listening, log });
+                let scene = Scene::of(target).await;
+                return Err(ObserveError::NotReady { ports, seconds: probes.start_timeout.as_secs(), scene });
             }
             Ready::Ended | Ready::Quiet | Ready::TimedOut => vec![],
         };
         let ports = self.ports_to_probe(&listening);
         if ports.is_empty() && !probes.requests.iter().any(|command| command.port.is_some()) {
-            if *ready != Ready::Ended {
-                self.warnings.push("the program listens on no port: nothing was probed over HTTP".to_owned());
+            let wanted = self.wanted_ports();
+            if *ready != Ready::Ended && !wanted.is_empty() {
+                let ports = ports_in_words(&wanted);
+                self.warnings.push(format!("the program does not listen on {ports}: nothing was probed over HTTP"));
             }
             return Ok(());
         }
@@ -374,21 +384,25 @@ impl Run<'_> {
     }
 
     async fn judge_http(&mut self, target: &Target, result: &HttpResult) -> Result<(), ObserveError> {
-        if target.monitor.status().is_over() {
-            return Err(self.died(target, "while it was probed").await);
+        let was_asked_for = self.request.probes.http == HttpProbe::On;
+        let is_served = result.answered() > 0;
+        match self.exit_code(target).await? {
+            // One that has answered everything may end.
+            Some(0) if result.failed() == 0 || (!is_served && !was_asked_for) => {}
+            Some(exit_code) => return Err(died(target, exit_code, "while it was probed over HTTP").await),
+            None => {}
         }
-        if result.answered() > 0 {
+        if is_served {
             return Ok(());
         }
-        if self.request.probes.http == HttpProbe::On {
+        if was_asked_for {
             let details = result.ports.iter().map(|port| match &port.speaks {
                 Speaks::Http => String::new(),
                 Speaks::Other(said) => format!("\nport {} does not speak HTTP: it said {said:?}", port.port),
                 Speaks::Nothing(reason) => format!("\nport {}: {reason}", port.port),
             });
             let details = details.collect();
-            let (listening, log) = self.scene(target).await;
-            return Err(ObserveError::NoAnswer { details, listening, log });
+            return Err(ObserveError::NoAnswer { details, scene: Scene::of(target).await });
         }
         self.warnings.push("no port speaks HTTP: the program was not exercised over HTTP".to_owned());
         Ok(())
@@ -410,7 +424,12 @@ impl Run<'_> {
         if let Some((name, script)) = &probes.script {
             commands.push((ExecCommand::Script(name.clone()), script));
         }
+        let ran_at_first = !target.monitor.status().is_over();
         for (number, (command, input)) in commands.into_iter().enumerate() {
+            let exit_code = self.exit_code(target).await?;
+            if let Some(exit_code) = exit_code.filter(|&code| ran_at_first && code != 0) {
+                return Err(died(target, exit_code, "before all commands were run").await);
+            }
             let name = in_words(&command);
             (self.request.progress)(format!("running `{name}`"));
             let phase = self.recorder.phase(PhaseKind::Exec, &name);
@@ -421,15 +440,8 @@ impl Run<'_> {
             };
             let session = format!("exec-{number}");
             let begun = Instant::now();
-            let record = if target.monitor.status().is_over() {
-                let words = match &command {
-                    // A fresh container has no standard input to take it from.
-                    ExecCommand::Script(_) => {
-                        vec!["sh".to_owned(), "-c".to_owned(), String::from_utf8_lossy(input).into_owned()]
-                    }
-                    _ => words,
-                };
-                self.run_alone(spec.with_command(words), &session, phase, command.clone(), begun).await?
+            let record = if exit_code.is_some() {
+                self.run_alone(spec.with_command(words, input), &session, phase, command.clone(), begun).await?
             } else {
                 target.monitor.phase(phase).await;
                 self.run_beside(target, &session, &words, input, command.clone(), begun).await?
@@ -450,7 +462,14 @@ impl Run<'_> {
         command: ExecCommand,
         begun: Instant,
     ) -> Result<ExecRecord, ObserveError> {
-        let finished = target.run(session, words, input).await?;
+        let finished = match target.run(session, words, input).await {
+            Ok(finished) => finished,
+            // It can end at any moment, and take the command with it.
+            Err(error) => match self.exit_code(target).await? {
+                Some(exit_code) => return Err(died(target, exit_code, "while a command was run in its container").await),
+                None => return Err(error.into()),
+            },
+        };
         let sessions = target.monitor.status().sessions;
         let end = sessions.values().find(|known| known.name == session).and_then(|known| known.end);
         if end.is_some_and(|end| end.start_failed) {
@@ -475,9 +494,9 @@ impl Run<'_> {
         let exit_code = target.container.wait().await.map_err(TargetError::from)?;
         target.settle(&self.recorder, exit_code).await;
         let milliseconds = begun.elapsed().as_millis() as u64;
-        let (stdout, stderr) = target.container.output().await;
         let start_failed = target.session_end().is_some_and(|end| end.start_failed);
         let container = target.container.clone();
+        let (stdout, stderr) = target.output().await;
         tokio::spawn(async move { container.remove().await });
         if start_failed {
             return Err(cannot_run(&command, &stderr.text));
@@ -502,6 +521,8 @@ impl Run<'_> {
                 self.warnings.push(format!("the image's health check cannot be run: {reason}"));
                 return Ok(());
             }
+            // It may end before it is asked how it is.
+            Ok(Err(ObserveError::Died { .. })) => return Ok(()),
             Ok(Err(error)) => return Err(error),
             Err(_) => {
                 let nothing = || OutputCollector::default().finish();
@@ -546,9 +567,9 @@ impl Run<'_> {
         } else if let Some(time) = after.timeout {
             (self.request.progress)(format!("watching it for {} s more", time.as_secs_f64()));
             let _ = tokio::time::timeout(time, is_over).await;
-        } else if self.http.as_ref().is_none_or(|http| http.answered() == 0) && self.commands.is_empty() {
+        } else if !self.was_exercised() {
             (self.request.progress)("no probe: watching until the program ends, for 10 s at most".to_owned());
-            if tokio::time::timeout(UNPROBED, is_over).await.is_err() {
+            if tokio::time::timeout_at((self.started + UNPROBED).into(), is_over).await.is_err() {
                 self.warnings.push(
                     "nothing was exercised: what the program uses only when it is asked to work is missing; \
                      probe it with `--http-probe`, `--exec`, or watch it longer with `--continue-after`"
@@ -591,33 +612,40 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn died(&self, target: &Target, when: &'static str) -> ObserveError {
-        let exit_code = match tokio::time::timeout(DEFAULT_GRACE, target.container.wait()).await {
-            Ok(Ok(code)) => code,
-            _ => -1,
-        };
-        let (listening, log) = self.scene(target).await;
-        ObserveError::Died { exit_code, when, listening, log }
+    /// The target's exit code, where it has ended by itself.
+    async fn exit_code(&self, target: &Target) -> Result<Option<i64>, ObserveError> {
+        if !target.monitor.status().is_over() {
+            return Ok(None);
+        }
+        match tokio::time::timeout(DEFAULT_GRACE, target.container.wait()).await {
+            Ok(exit_code) => Ok(Some(exit_code.map_err(TargetError::from)?)),
+            // Only the monitor has: a loss, which the end of the observation tells.
+            Err(_) => Ok(None),
+        }
     }
 
-    /// What a user wants to know when something went wrong: what is listened on, and the end of the log.
-    async fn scene(&self, target: &Target) -> (String, String) {
-        let status = target.monitor.status();
-        let mut listening: Vec<String> = status
-            .listening
-            .iter()
-            .map(|listener| std::net::SocketAddr::new(listener.address, listener.port).to_string())
-            .collect();
-        listening.dedup();
-        let listening = match listening.as_slice() {
-            [] => "\nit listens on no port".to_owned(),
-            some => format!("\nit listens on {}", some.join(", ")),
-        };
-        let log = target.container.log(LOG_LINES).await;
-        let log =
-            if log.is_empty() { "\nits log is empty".to_owned() } else { format!("\nits log ends with:\n{}", log.join("\n")) };
-        (listening, log)
+    /// Some probe came to something.
+    fn was_exercised(&self) -> bool {
+        self.http.as_ref().is_some_and(|http| http.answered() > 0) || !self.commands.is_empty()
     }
+
+    /// A program may end by itself, but one that failed before it was exercised has shown nothing to build from.
+    async fn judge_end(&mut self, target: &Target) -> Result<(), ObserveError> {
+        match self.exit_code(target).await? {
+            None | Some(0) => {}
+            Some(exit_code) if self.was_exercised() => {
+                self.warnings.push(format!("the program ended by itself, with exit code {exit_code}"));
+            }
+            Some(exit_code) => {
+                return Err(died(target, exit_code, "by itself; if it is to end so, exercise it with `--exec`").await);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn died(target: &Target, exit_code: i64, when: &'static str) -> ObserveError {
+    ObserveError::Died { exit_code, when, scene: Scene::of(target).await }
 }
 
 /// How much readiness depends on ports.
@@ -640,7 +668,7 @@ fn judge(status: &Status, wanted: &[u16], awaits: Awaits, quiet: Duration) -> Op
     ports.sort_unstable();
     ports.dedup();
     let all_there = match wanted {
-        [] => !ports.is_empty() && awaits != Awaits::Nothing,
+        [] => !ports.is_empty() && awaits != Awaits::Nothing && quiet >= SETTLED,
         wanted => wanted.iter().all(|port| ports.contains(port)),
     };
     if all_there || (!ports.is_empty() && quiet >= QUIET) {
@@ -652,6 +680,11 @@ fn judge(status: &Status, wanted: &[u16], awaits: Awaits, quiet: Duration) -> Op
         Awaits::Nothing => QUIET,
     };
     (quiet >= patience).then_some(Ready::Quiet)
+}
+
+/// The port of `80/tcp` or `80`.
+fn tcp_port(name: &str) -> Option<u16> {
+    name.strip_suffix("/tcp").unwrap_or(name).parse().ok()
 }
 
 fn ports_in_words(ports: &[u16]) -> String {
@@ -685,6 +718,11 @@ mod tests {
     use slim_sensor::wire::Listener;
 
     #[test]
+    fn only_tcp_can_speak_http() {
+        assert_eq!(["80", "443/tcp", "53/udp", "9/sctp", ""].map(tcp_port), [Some(80), Some(443), None, None, None]);
+    }
+
+    #[test]
     fn readiness() {
         let listening = |ports: &[u16]| Status {
             listening: ports
@@ -702,7 +740,8 @@ mod tests {
             (&listening(&[81, 80]), &[80], Awaits::Ports, now, ports(&[80, 81])),
             (&listening(&[80]), &[80, 443], Awaits::Ports, now, None),
             (&listening(&[80]), &[80, 443], Awaits::Ports, second, ports(&[80])),
-            (&listening(&[8080]), &[], Awaits::Ports, now, ports(&[8080])),
+            (&listening(&[8080]), &[], Awaits::Ports, now, None),
+            (&listening(&[8080]), &[], Awaits::Ports, SETTLED, ports(&[8080])),
             (&listening(&[8080]), &[], Awaits::Nothing, now, None),
             (&listening(&[8080]), &[], Awaits::Nothing, second, ports(&[8080])),
             (&listening(&[]), &[], Awaits::Nothing, second, Some(Ready::Quiet)),

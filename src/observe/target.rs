@@ -13,11 +13,12 @@ use futures_util::StreamExt;
 use slim_probes::{Output, OutputCollector};
 use slim_sensor::stub::StubSpec;
 use tokio::io::AsyncWriteExt;
+use tokio::task::JoinHandle;
 
 use super::monitor::{Monitor, SessionEnd};
 use super::observation::{Mount, Shows};
 use super::recorder::{Feed, Recorder};
-use crate::engine::container::{Attached, Container};
+use crate::engine::container::{Attached, Container, Input, Parts};
 use crate::engine::docker::{Engine, EngineError};
 use crate::engine::inject::Program;
 use crate::engine::options::RunOptions;
@@ -56,6 +57,8 @@ pub struct TargetSpec {
     pub command: Vec<String>,
     stub: StubSpec,
     with_fanotify: bool,
+    /// What it reads from its standard input, where it is a command whose output is wanted.
+    input: Option<Vec<u8>>,
 }
 
 /// A running (or ended) observed container.
@@ -69,6 +72,8 @@ pub struct Target {
     pub published: BTreeMap<u16, SocketAddr>,
     program: String,
     stub: StubSpec,
+    /// Gathers its output, where that is wanted.
+    output: Option<JoinHandle<(Output, Output)>>,
 }
 
 /// How a program was stopped.
@@ -150,15 +155,23 @@ impl TargetSpec {
             user: options.user.clone().or_else(|| config.user.clone()).unwrap_or_default(),
             capabilities: plain.mask(),
             deny: options.security.seccomp == Seccomp::EngineDefault,
+            engine: String::new(),
             home_is_set: home.is_some_and(|home| !home.is_empty()),
         };
-        Ok(TargetSpec { body, command, stub, with_fanotify })
+        Ok(TargetSpec { body, command, stub, with_fanotify, input: None })
     }
 
-    /// The same container with another command.
+    /// The same container with a command that reads `input`, and whose output is wanted.
     #[must_use]
-    pub fn with_command(&self, command: Vec<String>) -> TargetSpec {
-        TargetSpec { command, ..self.clone() }
+    pub fn with_command(&self, command: Vec<String>, input: &[u8]) -> TargetSpec {
+        let mut spec = TargetSpec { command, input: Some(input.to_owned()), ..self.clone() };
+        if !input.is_empty() {
+            let body = &mut spec.body;
+            (body.open_stdin, body.stdin_once, body.attach_stdin) = (Some(true), Some(true), Some(true));
+            // On a terminal, the input would have no end.
+            body.tty = Some(false);
+        }
+        spec
     }
 
     /// Creates the container and starts the program in it, observed.
@@ -166,12 +179,19 @@ impl TargetSpec {
     /// # Errors
     /// [`TargetError`]
     pub async fn start(&self, engine: &Engine, program: &Program, role: &str, feed: Feed) -> Result<Target, TargetError> {
-        let stub = StubSpec { socket: secret(), ..self.stub.clone() };
+        let stub = StubSpec { socket: secret(), engine: engine.version.clone(), ..self.stub.clone() };
         let mut body = self.body.clone();
         let mut words = vec![hidden::STUB.to_owned(), to_json(&stub)];
         words.extend(self.command.iter().cloned());
         (body.entrypoint, body.cmd) = (Some(vec![program.path()]), Some(words));
         let (container, _) = program.create(engine, role, &body, false).await?;
+        let output = match self.input.clone() {
+            Some(input) => {
+                let (parts, to_command) = container.attach_parts().await?;
+                Some(tokio::spawn(converse(parts, to_command, input)))
+            }
+            None => None,
+        };
         if let Err(error) = container.start().await {
             let state = container.state().await.map(|state| state.error).unwrap_or_default();
             let reason = if state.is_empty() { error.to_string() } else { state };
@@ -192,7 +212,7 @@ impl TargetSpec {
             return Err(start_failure(&container, &reason).await);
         }
         let published = published(&inspected?);
-        Ok(Target { container, monitor, published, program: program.path(), stub })
+        Ok(Target { container, monitor, published, program: program.path(), stub, output })
     }
 }
 
@@ -217,23 +237,8 @@ impl Target {
         let stub = StubSpec { session: session.to_owned(), ..self.stub.clone() };
         let mut words = vec![self.program.clone(), hidden::STUB.to_owned(), to_json(&stub)];
         words.extend(command.iter().cloned());
-        let (mut parts, mut to_command, exec) = self.container.exec_parts(words, !input.is_empty()).await?;
-        let write = async {
-            // A command that does not read its input is not a failure.
-            let _ = to_command.write_all(input).await;
-            let _ = to_command.shutdown().await;
-        };
-        let read = async {
-            let (mut output, mut error) = (OutputCollector::default(), OutputCollector::default());
-            while let Some(Ok(part)) = parts.next().await {
-                match part {
-                    LogOutput::StdErr { message } => error.push(&message),
-                    part => output.push(&part.into_bytes()),
-                }
-            }
-            (output.finish(), error.finish())
-        };
-        let ((), (stdout, stderr)) = tokio::join!(write, read);
+        let (parts, to_command, exec) = self.container.exec_parts(words, !input.is_empty()).await?;
+        let (stdout, stderr) = converse(parts, to_command, input).await;
         // The stream can end a moment before the engine knows of the end.
         let mut exit_code = exec.exit_code().await?;
         for _ in 0..20 {
@@ -246,12 +251,22 @@ impl Target {
         Ok(Finished { exit_code, stdout, stderr })
     }
 
-    /// Connects to `port` on `address` from inside the container's network namespace.
+    /// What it has put out by its end: standard output and standard error. Empty where that was not wanted.
+    pub async fn output(self) -> (Output, Output) {
+        let gathered = match self.output {
+            Some(output) => output.await.ok(),
+            None => None,
+        };
+        gathered.unwrap_or_else(|| (OutputCollector::default().finish(), OutputCollector::default().finish()))
+    }
+
+    /// Starts a relay inside the container's network namespace to the first of `addresses` that accepts.
     ///
     /// # Errors
     /// [`EngineError`]
-    pub async fn relay(&self, address: std::net::IpAddr, port: u16) -> Result<Attached, EngineError> {
-        let words = vec![self.program.clone(), hidden::RELAY.to_owned(), address.to_string(), port.to_string()];
+    pub async fn relay(&self, addresses: &[SocketAddr]) -> Result<Attached, EngineError> {
+        let mut words = vec![self.program.clone(), hidden::RELAY.to_owned()];
+        words.extend(addresses.iter().map(ToString::to_string));
         Ok(self.container.exec(words, true).await?.0)
     }
 
@@ -333,6 +348,26 @@ fn signal_number(text: &str) -> Option<i32> {
         _ => format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32),
     };
     number.filter(|number| (1..=64).contains(number))
+}
+
+/// Gives a command its whole input, and takes all that it puts out: standard output and standard error.
+async fn converse(mut parts: Parts, mut to_command: Input, input: impl AsRef<[u8]>) -> (Output, Output) {
+    let write = async {
+        // A command that does not read its input is not a failure.
+        let _ = to_command.write_all(input.as_ref()).await;
+        let _ = to_command.shutdown().await;
+    };
+    let read = async {
+        let (mut output, mut error) = (OutputCollector::default(), OutputCollector::default());
+        while let Some(Ok(part)) = parts.next().await {
+            match part {
+                LogOutput::StdErr { message } => error.push(&message),
+                part => output.push(&part.into_bytes()),
+            }
+        }
+        (output.finish(), error.finish())
+    };
+    tokio::join!(write, read).1
 }
 
 fn to_json(stub: &StubSpec) -> String {

@@ -35,7 +35,10 @@ pub fn busybox() -> Builder {
         .file("/etc/group", b"root:x:0:\nweb:x:1000:\nextra:x:2000:web\n", 0o644)
         .directory("/tmp", 0o1777)
         .directory("/root", 0o700);
-    for name in ["sh", "cat", "ls", "echo", "sleep", "httpd", "id", "env", "test", "mkdir", "stat", "kill", "true", "false"] {
+    for name in [
+        "sh", "cat", "ls", "echo", "sleep", "httpd", "id", "env", "test", "mkdir", "stat", "kill", "true", "false", "nc", "seq",
+        "head", "wget",
+    ] {
         image = image.link(&format!("/bin/{name}"), "busybox");
     }
     image
@@ -120,6 +123,11 @@ impl Builder {
     pub fn cmd(self, words: &[&str]) -> Builder {
         let words = serde_json::to_string(words).unwrap();
         self.change(&format!("CMD {words}"))
+    }
+
+    /// Its command: a line for the shell, which stops at once when it is told to.
+    pub fn shell_cmd(self, line: &str) -> Builder {
+        self.cmd(&["sh", "-c", &format!("trap 'exit 0' TERM; {line} & wait")])
     }
 
     /// Imports it.

@@ -100,6 +100,32 @@ impl Run {
         serde_json::from_slice(&std::fs::read(self.path("slim.report.json")).unwrap()).unwrap()
     }
 
+    /// The HTTP requests that were made: port, request, status.
+    pub fn requests(&self) -> Vec<(u64, String, Option<u64>)> {
+        let report = self.report();
+        let records = report["probes"]["http"]["records"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let request = |record: &Value| format!("{} {}", text(&record["method"]), text(&record["resource"]));
+        let status = |record: &Value| record["outcome"]["answered"]["status"].as_u64();
+        records.iter().map(|record| (record["port"].as_u64().unwrap(), request(record), status(record))).collect()
+    }
+
+    /// What the user was warned of.
+    pub fn warnings(&self) -> Vec<String> {
+        let report = self.report();
+        report["warnings"].as_array().unwrap().iter().map(|warning| warning.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Whether a path is kept because of a use in a phase, by a program, of a kind: `GET / (/bin/busybox, open)`.
+    pub fn is_used(&self, path: &str, text: &str) -> bool {
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let reasons = self.reasons(path);
+        let used = reasons.iter().filter(|reason| reason["why"] == "used");
+        let mut told =
+            used.map(|reason| format!("{} ({}, {})", word(&reason["during"]), word(&reason["by"]), word(&reason["access"])));
+        told.any(|told| told == text)
+    }
+
     /// The reasons of a kept path; empty where it isn't kept.
     pub fn reasons(&self, path: &str) -> Vec<Value> {
         let report = self.report();
