@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "nothing here is an interface")]
 
 mod build;
+mod failures;
 mod image;
 mod keep;
 mod options;

@@ -347,8 +347,9 @@ fn when_the_program_has_ended_commands_get_containers_of_their_own() {
 fn a_script_is_read_by_the_images_shell() {
     // It holds a byte that is no text.
     let script = b"name=\xff\ncat /data/one\ntest $name = \"$(printf '\\377')\"\n";
+    let web = || web().file("/data/one", b"one", 0o644).file("/data/two", b"two", 0o644);
     for (image, kept) in [(web(), "/www/index.html"), (one_shot(), "/bin/true")] {
-        let image = image.file("/data/one", b"one", 0o644).file("/data/two", b"two", 0o644).build();
+        let image = image.build();
         let slim = Slim::build(&image, &["--exec", "echo first", "--exec-file", "script"]);
         std::fs::write(slim.folder().join("script"), script).unwrap();
         let run = slim.run().ok();
@@ -382,7 +383,7 @@ fn a_health_check_is_run_once() {
     let run = checked("HEALTHCHECK --interval=1s CMD [\"/bin/cat\", \"/data/health\"]");
     assert_eq!(run.report()["probes"]["health_check"]["stdout"]["text"], "fine", "once");
     assert!(run.keeps("/data/health") && run.keeps("/bin/cat"));
-    assert!(run.is_used("/data/health", "the health check (/bin/busybox, open)"), "{:?}", run.reasons("/data/health"));
+    assert!(run.is_used("/data/health", "health check (/bin/busybox, open)"), "{:?}", run.reasons("/data/health"));
     assert_eq!(run.warnings(), [""; 0]);
 
     let run = checked("HEALTHCHECK CMD cat /data/health && exit 4");

@@ -80,14 +80,17 @@ fn namespace() -> String {
     std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default()
 }
 
-/// When a process started, in clock ticks since boot; `None` where there is no such process.
+/// When a process started, in clock ticks since boot; `None` where there is no such process, or only its exit status.
 fn start_time(pid: u32) -> Option<u64> {
     parse_start_time(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Field 22 of /proc/PID/stat. The second one, the program's name, may hold anything, spaces and brackets too.
+/// Field 22 of /proc/PID/stat. The second one, the program's name, may hold anything, spaces and brackets too; behind it is
+/// the state, `Z` for who is dead and was not yet waited for.
 fn parse_start_time(stat: &str) -> Option<u64> {
-    stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    let is_alive = fields.next().is_some_and(|state| !matches!(state, "Z" | "X"));
+    if is_alive { fields.nth(18)?.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -120,6 +123,7 @@ mod tests {
     fn names_with_brackets_are_no_fields() {
         let stat = format!("7 (a) b (c) S {}", (4..30).map(|n| n.to_string()).collect::<Vec<_>>().join(" "));
         assert_eq!(parse_start_time(&stat), Some(22));
+        assert_eq!(parse_start_time(&stat.replace(") S ", ") Z ")), None, "a process that nobody waited for");
         assert_eq!(parse_start_time("7 (x"), None);
     }
 }

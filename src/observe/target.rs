@@ -30,8 +30,6 @@ use crate::image::source::SourceImage;
 /// How long the end of a target that was killed may take to be told.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the engine may take to say that a stub has given up.
-const STUB_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What goes wrong with a target.
 #[derive(Debug, thiserror::Error)]
@@ -221,12 +219,11 @@ impl TargetSpec {
 
 /// The stub's own words where it ended, else what went wrong with the monitor.
 async fn start_failure(container: &Container, reason: &str) -> TargetError {
-    // The engine learns of the end a moment after the processes are gone.
-    let _ = tokio::time::timeout(STUB_PATIENCE, container.wait()).await;
-    match container.state().await {
-        Ok(state) if !state.running => {
+    // The kernel kills the monitor with the container, a moment before the engine knows of its end.
+    match tokio::time::timeout(END_PATIENCE, container.wait()).await {
+        Ok(Ok(exit_code)) => {
             let said = container.log(20).await.join("; ");
-            TargetError::Start(if said.is_empty() { format!("exit code {}", state.exit_code) } else { said })
+            TargetError::Start(if said.is_empty() { format!("exit code {exit_code}") } else { said })
         }
         _ => TargetError::Monitor(reason.to_owned()),
     }

@@ -91,7 +91,7 @@ fn options_of_the_run_are_not_in_the_configuration() {
 
 #[test]
 fn the_same_plan_gives_the_same_image() {
-    let image = shell("cat /etc/group; cat /nothing").file("/etc/other", b"x", 0o644).build();
+    let image = shell("cat /etc/group; cat /nothing; exit 0").file("/etc/other", b"x", 0o644).build();
     let tags = [name("a"), name("b"), name("dated")];
     let build = |tag: &Image, epoch: &str| {
         let words = [NO_HTTP, "--tag", &tag.name, "--write-plan", "plan", "--observation-out", "seen"];
