@@ -127,7 +127,7 @@ impl Running {
         for volume in volumes {
             assert!(!docker_output(&["volume", "inspect", volume]).status.success(), "volume {volume} is left");
         }
-        assert_eq!(self.temporary_files(), [PathBuf::new(); 0], "temporary files are left");
+        assert_eq!(self.temporary_files(), Vec::<PathBuf>::new(), "temporary files are left");
     }
 }
 
@@ -424,7 +424,7 @@ fn a_daemon_that_goes_away_and_comes_back() {
         let volumes = run.volumes();
         proxy.cut(true);
         run.until_it_says("waiting for the engine to come back");
-        assert_eq!(run.temporary_files(), [PathBuf::new(); 0]);
+        assert_eq!(run.temporary_files(), Vec::<PathBuf>::new());
         proxy.cut(false);
         assert_eq!(run.end(), 3, "{}", run.said());
         assert!(run.said().contains("error: the connection to the engine broke while it was to "), "{}", run.said());
