@@ -14,3 +14,12 @@ pub mod observe;
 pub mod pack;
 pub mod plan;
 pub mod report;
+
+/// Parsers that nobody else needs, for the fuzzer.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// As an executable, a script, a loader's cache.
+    pub fn image_file(bytes: &[u8]) {
+        crate::plan::fuzz_file(bytes);
+    }
+}

@@ -9,5 +9,9 @@
 
 mod build;
 mod failures;
+mod image;
+mod keep;
+mod options;
 mod probing;
+mod sensor;
 mod support;

@@ -112,6 +112,11 @@ struct Command {
     crawl: bool,
 }
 
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    drop(parse(Path::new("file"), bytes));
+}
+
 /// The commands in the bytes of a file, each with the path of its body. `path` is for messages.
 fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<(HttpCommand, Option<PathBuf>)>, CommandFileError> {
     let file: Commands = serde_json::from_slice(bytes).map_err(|error| CommandFileError::Json { path: path.into(), error })?;

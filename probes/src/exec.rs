@@ -291,6 +291,17 @@ mod tests {
     }
 
     #[test]
+    fn the_lists_are_documented() {
+        let document = include_str!("../../docs/probes.md");
+        let words: Vec<&str> = document.split_whitespace().collect();
+        let has = |list: &[String]| words.windows(list.len()).any(|window| window == list);
+        let each = |characters: &str| characters.chars().filter(|&it| it != '\n').map(String::from).collect::<Vec<_>>();
+        assert!(has(&each(SHELL_CHARACTERS)), "docs/probes.md lacks: {SHELL_CHARACTERS}");
+        assert!(has(&each(SHELL_WORD_STARTS)), "docs/probes.md lacks: {SHELL_WORD_STARTS}");
+        assert!(has(&SHELL_WORDS.iter().map(ToString::to_string).collect::<Vec<_>>()), "docs/probes.md lacks: {SHELL_WORDS:?}");
+    }
+
+    #[test]
     fn what_cannot_be_executed() {
         for (text, message) in [
             ("", "the command `` names no program"),

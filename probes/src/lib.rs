@@ -55,6 +55,19 @@
 //! * The target is not trusted: the time of a request, headers, bodies ([`MAX_BODY`]), links and what is kept in memory
 //!   ([`MAX_KEPT`] of a body) are bounded.
 
+/// Parsers that nobody else needs, for the fuzzer.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// As a file of requests, and as a page that links to others.
+    pub fn command_file_and_page(bytes: &[u8]) {
+        crate::command_file::fuzz(bytes);
+        let page = url::Url::parse("http://localhost:80/a/b").expect("a URL");
+        for link in crate::links::of_html(bytes, &page) {
+            assert!(link.starts_with('/'), "{link}");
+        }
+    }
+}
+
 mod command;
 mod command_file;
 mod connect;

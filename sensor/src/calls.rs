@@ -21,6 +21,8 @@ pub(crate) enum Use {
     OpenFlags(u8),
     /// It depends on the flags that the `struct open_how` at this argument begins with.
     OpenHow(u8),
+    /// It is in a socket's address, whose length is in this argument: a socket file is made.
+    SocketAddress(u8),
 }
 
 /// A path among the arguments of a call. Numbers are positions of arguments.
@@ -91,6 +93,8 @@ pub(crate) fn path_arguments(number: u32) -> &'static [PathArgument] {
         Sysno::mount => const { &[plain(0, Lookup), plain(1, Lookup)] },
         Sysno::umount2 => const { &[plain(0, Lookup)] },
         Sysno::mount_setattr => const { &[at(0, 1, Lookup)] },
+        // connect(2) and sendto(2) are too hot to be trapped; who bound the socket has named its directory.
+        Sysno::bind => const { &[PathArgument { path: 1, directory: None, used: Use::SocketAddress(2) }] },
         Sysno::swapon | Sysno::acct => const { &[plain(0, Lookup)] },
         _ => &[],
     }

@@ -6,7 +6,8 @@
 //! The container has capabilities that the target doesn't (they are the sensor's), and Docker's default seccomp profile
 //! opens calls by capability. [`Denials`] closes again what those opened, with the error that the profile gives
 //! otherwise, so that the target finds the calls allowed that it finds in a plain run. The list is the difference that
-//! `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE` make in moby's `profiles/seccomp/default_linux.go`.
+//! `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE` make in moby's `profiles/seccomp/default_linux.go`, which changes with its
+//! versions: since some of them, some calls need no capability any more.
 
 use syscalls::Sysno;
 
@@ -56,7 +57,6 @@ const BY_SYS_ADMIN: &[Sysno] = &[
     Sysno::mount,
     Sysno::mount_setattr,
     Sysno::move_mount,
-    Sysno::name_to_handle_at,
     Sysno::open_tree,
     Sysno::quotactl,
     Sysno::quotactl_fd,
@@ -68,11 +68,27 @@ const BY_SYS_ADMIN: &[Sysno] = &[
 ];
 const BY_SYS_PTRACE: &[Sysno] = &[Sysno::kcmp, Sysno::pidfd_getfd, Sysno::process_madvise];
 
+/// Versions of moby whose profile opened calls to everybody.
+const ANY_HANDLE: Version = (20, 10, 26);
+const ANY_PROCESS_MEMORY: Version = (23, 0, 0);
+
+/// Major, minor and patch.
+type Version = (u32, u32, u32);
+
 /// Which calls the container's profile allows only because of the sensor's capabilities.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Denials {
     /// The target's own capabilities, by number.
     pub(crate) capabilities: u64,
+    /// The engine whose profile it is.
+    pub(crate) engine: Version,
+}
+
+/// An engine's version as it is written, such as `20.10.24+dfsg1`. What is none counts as the newest.
+pub(crate) fn parse_version(text: &str) -> Version {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok);
+    next().map_or((u32::MAX, 0, 0), |major| (major, next().unwrap_or(0), next().unwrap_or(0)))
 }
 
 impl Denials {
@@ -90,9 +106,13 @@ impl Denials {
             calls.extend((!self.has(BPF)).then_some((Sysno::bpf, libc::EPERM)));
             calls.extend((!self.has(PERFMON)).then_some((Sysno::perf_event_open, libc::EPERM)));
             calls.extend((!self.has(SYSLOG)).then_some((Sysno::syslog, libc::EPERM)));
+            calls.extend((self.engine < ANY_HANDLE).then_some((Sysno::name_to_handle_at, libc::EPERM)));
         }
         if !self.has(SYS_PTRACE) {
             calls.extend(BY_SYS_PTRACE.iter().map(|&call| (call, libc::EPERM)));
+            if self.engine < ANY_PROCESS_MEMORY {
+                calls.extend([Sysno::process_vm_readv, Sysno::process_vm_writev].map(|call| (call, libc::EPERM)));
+            }
         }
         calls
     }
@@ -207,8 +227,9 @@ mod tests {
 
     #[test]
     fn decides_by_call_and_argument() {
-        let plain = program(Some(Denials { capabilities: 0 }));
-        let admin = program(Some(Denials { capabilities: 1 << SYS_ADMIN | 1 << SYS_PTRACE }));
+        let engine = parse_version("28.2.2");
+        let plain = program(Some(Denials { capabilities: 0, engine }));
+        let admin = program(Some(Denials { capabilities: 1 << SYS_ADMIN | 1 << SYS_PTRACE, engine }));
         let untouched = program(None);
         let eperm = errno(libc::EPERM);
         let empty = libc::AT_EMPTY_PATH as u64;
@@ -237,6 +258,24 @@ mod tests {
 
     #[test]
     fn is_short_enough_for_the_kernel() {
-        assert!(program(Some(Denials { capabilities: 0 })).len() < 4096);
+        assert!(program(Some(Denials { capabilities: 0, engine: (0, 0, 0) })).len() < 4096);
+    }
+
+    #[test]
+    fn what_an_engine_opened_to_everybody_is_left_open() {
+        let denied = errno(libc::EPERM);
+        for (version, handle, memory) in [
+            ("20.10.24+dfsg1", denied, denied),
+            ("20.10.26", NOTIFY, denied),
+            ("23.0.0-rc.1", NOTIFY, NOTIFY),
+            ("28.2.2", NOTIFY, NOTIFY),
+            ("dev", NOTIFY, NOTIFY),
+            ("", NOTIFY, NOTIFY),
+        ] {
+            let filter = program(Some(Denials { capabilities: 0, engine: parse_version(version) }));
+            let answers = [Sysno::name_to_handle_at, Sysno::process_vm_readv, Sysno::process_vm_writev]
+                .map(|call| run(&filter, NATIVE, call.id() as u32, [0; 6]));
+            assert_eq!(answers, [handle, memory, memory], "{version}");
+        }
     }
 }

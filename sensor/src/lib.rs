@@ -14,3 +14,13 @@ pub mod packer;
 pub mod relay;
 pub mod stub;
 pub mod wire;
+
+/// Parsers that nobody else needs, for the fuzzer.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// As /proc/net/tcp, /proc/net/tcp6 and /proc/self/mountinfo.
+    pub fn proc_tables(bytes: &[u8]) {
+        crate::monitor::fuzz_tables(bytes);
+        crate::packer::fuzz_mounts(bytes);
+    }
+}

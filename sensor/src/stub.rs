@@ -13,7 +13,6 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
-use crate::filter::{Denials, program};
+use crate::filter::{Denials, parse_version, program};
 use crate::identity::{self, IdentityError};
 use crate::{handshake, kernel};
 
@@ -42,6 +41,8 @@ pub struct StubSpec {
     pub capabilities: u64,
     /// Deny again what the sensor's capabilities opened in the engine's default seccomp profile.
     pub deny: bool,
+    /// The engine's version: its profile depends on it.
+    pub engine: String,
     /// The environment has a HOME by itself, not by the engine's look at root's entry.
     pub home_is_set: bool,
 }
@@ -65,9 +66,12 @@ pub enum StubError {
     /// A privilege could not be set as in a plain run.
     #[error("cannot {0}: {1}")]
     Privilege(&'static str, Errno),
-    /// The program cannot be executed: the word, and why, as the engine says it.
+    /// The command's word names no program: as the engine says it.
     #[error("exec: \"{0}\": {1}")]
-    Exec(String, String),
+    LookUp(String, String),
+    /// The kernel doesn't execute the file.
+    #[error("exec {0}: {reason}", reason = .1.desc().to_lowercase())]
+    Exec(String, Errno),
 }
 
 impl StubError {
@@ -75,8 +79,9 @@ impl StubError {
     #[must_use]
     pub fn status(&self) -> i32 {
         match self {
-            StubError::Exec(_, reason) if reason.contains("not found") || reason.contains("no such file") => 127,
-            StubError::Exec(..) => 126,
+            StubError::LookUp(_, reason) if reason.contains("not found") || reason.contains("no such file") => 127,
+            StubError::Exec(_, Errno::ENOENT) => 127,
+            StubError::LookUp(..) | StubError::Exec(..) => 126,
             _ => 125,
         }
     }
@@ -95,7 +100,7 @@ fn become_program(spec: &StubSpec, command: &[CString]) -> Result<std::convert::
     let socket = connect(&spec.socket).map_err(StubError::NoMonitor)?;
     let identity = identity::resolve(&spec.user, &small_file("/etc/passwd"), &small_file("/etc/group"))?;
 
-    let denials = spec.deny.then_some(Denials { capabilities: spec.capabilities });
+    let denials = spec.deny.then(|| Denials { capabilities: spec.capabilities, engine: parse_version(&spec.engine) });
     let listener = kernel::install_filter(&program(denials)).map_err(StubError::Filter)?;
     let sent = handshake::send(socket.as_fd(), spec.session.as_bytes(), &[listener.as_raw_fd()]);
     sent.map_err(StubError::Handshake)?;
@@ -119,11 +124,11 @@ fn become_program(spec: &StubSpec, command: &[CString]) -> Result<std::convert::
     let environment = environment(spec, &identity.home);
     kernel::default_signal(libc::SIGPIPE);
     let word = command.first().map(|word| word.as_bytes()).unwrap_or_default();
-    let text = || String::from_utf8_lossy(word).into_owned();
-    let file = look_up(word, std::env::var_os("PATH").as_deref()).map_err(|reason| StubError::Exec(text(), reason.to_owned()))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let file = look_up(word, std::env::var_os("PATH").as_deref()).map_err(|reason| StubError::LookUp(text(word), reason))?;
     match nix::unistd::execve(&file, command, &environment) {
         Ok(never) => Ok(never),
-        Err(errno) => Err(StubError::Exec(text(), errno.desc().to_lowercase())),
+        Err(errno) => Err(StubError::Exec(text(file.as_bytes()), errno)),
     }
 }
 
@@ -176,35 +181,42 @@ fn environment(spec: &StubSpec, home: &[u8]) -> Vec<CString> {
     words.into_iter().filter_map(|word| CString::new(word).ok()).collect()
 }
 
-/// The file of a command word, found as the engine's runtime finds it: through PATH unless the word has a slash.
-fn look_up(word: &[u8], path: Option<&OsStr>) -> Result<CString, &'static str> {
-    let c_string = |path: PathBuf| CString::new(path.into_os_string().as_bytes()).map_err(|_| "invalid argument");
+/// The file of a command word, found as the engine's runtime finds it (Go's `exec.LookPath`): through PATH unless the
+/// word has a slash, but never in the working directory.
+fn look_up(word: &[u8], path: Option<&OsStr>) -> Result<CString, String> {
+    let c_string = |path: PathBuf| CString::new(path.into_os_string().as_bytes()).map_err(|_| "invalid argument".to_owned());
     let word = Path::new(OsStr::from_bytes(word));
     if word.as_os_str().as_bytes().contains(&b'/') {
         return match is_executable(word) {
             Ok(true) => c_string(word.to_owned()),
-            Ok(false) => Err("permission denied"),
-            Err(_) => Err("stat: no such file or directory"),
+            Ok(false) => Err("permission denied".to_owned()),
+            Err(errno) => Err(format!("stat {}: {}", word.display(), errno.desc().to_lowercase())),
         };
     }
+    let path = path.filter(|path| !path.is_empty());
     let directories = path.map(|path| path.as_bytes().split(|&byte| byte == b':')).into_iter().flatten();
     for directory in directories {
         let directory = if directory.is_empty() { b"." } else { directory };
         let candidate = Path::new(OsStr::from_bytes(directory)).join(word);
         if is_executable(&candidate).unwrap_or(false) {
+            if candidate.is_relative() {
+                return Err("cannot run executable found relative to current directory".to_owned());
+            }
             return c_string(candidate);
         }
     }
-    Err("executable file not found in $PATH")
+    Err("executable file not found in $PATH".to_owned())
 }
 
-fn is_executable(path: &Path) -> std::io::Result<bool> {
-    let metadata = path.metadata()?;
-    Ok(!metadata.is_dir() && metadata.permissions().mode() & 0o111 != 0 && metadata.nlink() > 0)
+fn is_executable(path: &Path) -> nix::Result<bool> {
+    let stat = nix::sys::stat::stat(path)?;
+    Ok(stat.st_mode & libc::S_IFMT != libc::S_IFDIR && stat.st_mode & 0o111 != 0)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -217,25 +229,37 @@ mod tests {
             std::fs::set_permissions(bin.join(name), std::fs::Permissions::from_mode(mode)).expect("mode");
         }
         let path = format!("/nonexistent:{}", bin.display());
-        let look = |word: &str| look_up(word.as_bytes(), Some(OsStr::new(&path))).map(|file| file.into_string().expect("text"));
-        let tool = bin.join("tool").display().to_string();
+        let look_in = |path: Option<&str>, word: &str| {
+            look_up(word.as_bytes(), path.map(OsStr::new)).map(|file| file.into_string().expect("text"))
+        };
+        let look = |word: &str| look_in(Some(&path), word);
+        let error = |reason: &str| Err(reason.to_owned());
+        let (tool, data) = (bin.join("tool").display().to_string(), bin.join("data").display().to_string());
         assert_eq!(look("tool"), Ok(tool.clone()));
         assert_eq!(look(&tool), Ok(tool));
-        assert_eq!(look("data"), Err("executable file not found in $PATH"));
-        assert_eq!(look("tool-dir"), Err("executable file not found in $PATH"));
-        assert_eq!(look(&bin.join("data").display().to_string()), Err("permission denied"));
-        assert_eq!(look("/no/such"), Err("stat: no such file or directory"));
-        assert_eq!(look(""), Err("executable file not found in $PATH"));
-        assert_eq!(look_up(b"tool", None), Err("executable file not found in $PATH"));
+        assert_eq!(look("data"), error("executable file not found in $PATH"));
+        assert_eq!(look("tool-dir"), error("executable file not found in $PATH"));
+        assert_eq!(look(&data), error("permission denied"));
+        assert_eq!(look("/no/such"), error("stat /no/such: no such file or directory"));
+        assert_eq!(look(&format!("{data}/x")), error(&format!("stat {data}/x: not a directory")));
+        assert_eq!(look(""), error("executable file not found in $PATH"));
+        assert_eq!(look_in(None, "tool"), error("executable file not found in $PATH"));
+        assert_eq!(look_in(Some(""), "tool"), error("executable file not found in $PATH"));
+        // A relative path from wherever the test runs.
+        let up = "../".repeat(std::env::current_dir().expect("directory").components().count());
+        let relative = format!("{up}{}", bin.display());
+        assert_eq!(look_in(Some(&relative), "tool"), error("cannot run executable found relative to current directory"));
     }
 
     #[test]
     fn statuses_are_the_engines() {
-        let exec = |reason: &str| StubError::Exec("x".into(), reason.into()).status();
-        assert_eq!(exec("executable file not found in $PATH"), 127);
-        assert_eq!(exec("no such file or directory"), 127);
-        assert_eq!(exec("exec format error"), 126);
-        assert_eq!(exec("permission denied"), 126);
+        let look_up = |reason: &str| StubError::LookUp("x".into(), reason.into()).status();
+        assert_eq!(look_up("executable file not found in $PATH"), 127);
+        assert_eq!(look_up("stat x: no such file or directory"), 127);
+        assert_eq!(look_up("permission denied"), 126);
+        let exec = |errno| StubError::Exec("/x".into(), errno);
+        assert_eq!((exec(Errno::ENOENT).status(), exec(Errno::ENOEXEC).status()), (127, 126));
+        assert_eq!(exec(Errno::ENOEXEC).to_string(), "exec /x: exec format error");
         assert_eq!(StubError::NoMonitor(Errno::ECONNREFUSED).status(), 125);
     }
 }

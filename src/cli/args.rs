@@ -92,7 +92,7 @@ pub struct GeneralArgs {
     /// How the result is told on standard output
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub output_format: OutputFormat,
-    /// The Docker daemon, such as `unix:///run/docker.sock` or `tcp://127.0.0.1:2375` [default: DOCKER_HOST, else the default socket]
+    /// The Docker daemon, such as `unix:///run/docker.sock` or `tcp://127.0.0.1:2375` [default: DOCKER_HOST, else that of the docker context, else the default socket]
     #[arg(long, global = true)]
     pub host: Option<String>,
 }

@@ -24,12 +24,12 @@ use crate::image::packer::{Packer, Skipped, TreeContents};
 use crate::image::reference::Reference;
 use crate::image::source::{self, SourceError, SourceImage};
 use crate::image::tree::Tree;
-use crate::observe::run::{ObserveRequest, Observed, observe};
+use crate::observe::run::{ObserveRequest, Observed, Probes, observe};
 use crate::pack::archive::Packed;
 use crate::pack::digest_of;
 use crate::pack::load::load;
 use crate::plan::{Plan, PlanInput, make};
-use crate::report::{ImageFacts, Report, ResultFacts};
+use crate::report::{Entries, ImageFacts, Report, ResultFacts};
 
 /// What a build leaves when it is cut off, for who cleans up: an image without a name.
 #[derive(Debug, Clone, Default)]
@@ -108,36 +108,14 @@ impl Build<'_> {
         let program = Program::prepare(self.executable, self.engine.run(), &image.config.architecture)?;
         self.report.took("resolve", begun.elapsed().as_secs_f64());
 
-        let begun = Instant::now();
-        let progress = Arc::clone(self.progress);
-        let tell = move |text: String| progress.step(text);
-        let observe_request = ObserveRequest {
-            engine: self.engine,
-            program: &program,
-            image: &image,
-            options: &self.request.run,
-            probes: &probes,
-            progress: &tell,
-        };
-        let (opened, (observed, outcome)) = tokio::join!(open(self.engine, &program, &image), observe(&observe_request));
-        self.note(&observed);
-        outcome?;
-        let opened = opened?;
-        self.report.took("observe", begun.elapsed().as_secs_f64());
-        self.report.took("list (beside observe)", opened.seconds);
-        self.report.skipped(&opened.skipped);
-        if let Some(facts) = &mut self.report.image {
-            facts.entries = Some(opened.tree.len());
-        }
+        let (opened, observed) = self.watch(&image, &program, &probes).await?;
         if let Some(run) = &mut image.config.config {
             run.stop_timeout = opened.stop_timeout;
         }
-        self.save_observation(&observed)?;
-
         let begun = Instant::now();
         self.progress.step("planning what is kept");
         let (packer, tree, plan) = self.plan(&image, &program, observed, opened.packer, opened.tree).await?;
-        self.report.planned(&tree, &plan)?;
+        self.report.entries = Some(Entries::new(Arc::clone(&tree), Arc::clone(&plan))?);
         self.report.took("plan", begun.elapsed().as_secs_f64());
 
         let begun = Instant::now();
@@ -197,6 +175,35 @@ impl Build<'_> {
         }
         let tag = self.request.image.default_tag(&image.id, &image.tags);
         Ok(vec![tag.map_err(|error| Failure::usage(format!("{error}; name the result with `--tag`")))?])
+    }
+
+    /// Watches the image's container, and lists the image's tree meanwhile.
+    async fn watch(&mut self, image: &SourceImage, program: &Program, probes: &Probes) -> Result<(Opened, Observed), Failure> {
+        let begun = Instant::now();
+        let progress = Arc::clone(self.progress);
+        let tell = move |text: String| progress.step(text);
+        let options = &self.request.run;
+        let request = ObserveRequest { engine: self.engine, program, image, options, probes, progress: &tell };
+        let mut opening = std::pin::pin!(open(self.engine, program, image));
+        let mut observing = std::pin::pin!(observe(&request));
+        let (opened, (observed, outcome)) = tokio::select! {
+            // An image that cannot be listed need not be watched to its end.
+            opened = &mut opening => (Ok(opened?), observing.await),
+            observed = &mut observing => (opening.await, observed),
+        };
+        self.note(&observed);
+        // What was seen of a failure helps to find its reason.
+        let saved = self.save_observation(&observed);
+        outcome?;
+        saved?;
+        let opened = opened?;
+        self.report.took("observe", begun.elapsed().as_secs_f64());
+        self.report.took("list (beside observe)", opened.seconds);
+        self.report.skipped(&opened.skipped);
+        if let Some(facts) = &mut self.report.image {
+            facts.entries = Some(opened.tree.len());
+        }
+        Ok((opened, observed))
     }
 
     /// Takes what came of the observation, good or not.

@@ -14,6 +14,7 @@ use bollard::query_parameters::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
+use super::endpoint::{self, Endpoint, EndpointError};
 use super::owner::Owner;
 
 /// How long the daemon may take to answer a request. Loading an image is one request.
@@ -58,6 +59,9 @@ pub enum EngineError {
         /// Why it broke.
         reason: String,
     },
+    /// The daemon that is meant cannot be found out.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     /// Any other refusal.
     #[error("the engine cannot {action}: {reason}")]
     Refused {
@@ -136,6 +140,16 @@ pub struct PullProgress {
     pub bytes: Option<(u64, u64)>,
 }
 
+/// A client for a daemon; nothing is sent yet.
+fn client(endpoint: &Endpoint) -> Result<bollard::Docker, Api> {
+    let Some(folder) = &endpoint.tls else { return bollard::Docker::connect_with_host(&endpoint.host) };
+    let file = |name| folder.join(name);
+    let (key, certificate, authority) = (file("key.pem"), file("cert.pem"), file("ca.pem"));
+    let seconds = PATIENCE.as_secs();
+    let version = bollard::API_DEFAULT_VERSION;
+    bollard::Docker::connect_with_ssl(&endpoint.host, &key, &certificate, &authority, seconds, version)
+}
+
 /// A connected daemon.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -149,16 +163,15 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Connects to `host`, else DOCKER_HOST, else the default socket, and agrees on a version of the API.
+    /// Connects to the daemon that is meant (see [`endpoint`]), and agrees on a version of the API.
     ///
     /// # Errors
     /// [`EngineError::Unreachable`].
     pub async fn connect(host: Option<&str>, owner: Owner) -> Result<Engine, EngineError> {
-        let from_environment = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-        let host = host.map(str::to_owned).or_else(from_environment);
-        let host = host.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
+        let endpoint = endpoint::find(host, &endpoint::System)?;
+        let host = endpoint.host.clone();
         let unreachable = |error: &Api| EngineError::Unreachable { host: host.clone(), reason: reason(error) };
-        let docker = bollard::Docker::connect_with_host(&host).map_err(|error| unreachable(&error))?.with_timeout(PATIENCE);
+        let docker = client(&endpoint).map_err(|error| unreachable(&error))?.with_timeout(PATIENCE);
         let answer = tokio::time::timeout(Duration::from_secs(30), docker.negotiate_version()).await;
         let silent = EngineError::Unreachable { host: host.clone(), reason: "no answer in 30 seconds".into() };
         let docker = answer.map_err(|_| silent)?.map_err(|error| unreachable(&error))?;

@@ -23,6 +23,8 @@ pub struct Status {
     pub sessions: BTreeMap<u32, Session>,
     /// How many uses of paths were told.
     pub uses: u64,
+    /// Signals that would have an effect on the container's first process, at the last look; bit 0 is signal 1.
+    pub heeded_signals: Option<u64>,
     /// The last record came, and why.
     pub ended: Option<EndReason>,
     /// The stream is closed.
@@ -107,6 +109,13 @@ impl Monitor {
         self.wait_for(|status| status.phase >= Some(phase)).await;
     }
 
+    /// Signals that would have an effect on the container's first process now; bit 0 is signal 1. `None` where the
+    /// monitor does not answer any more.
+    pub async fn heeded_signals(&self) -> Option<u64> {
+        let _ = self.control.send(Control::Signals);
+        self.wait_for(|status| status.heeded_signals.is_some()).await.heeded_signals
+    }
+
     /// Lets the monitor tell everything that it knows, and say so.
     pub async fn end(&self) {
         let _ = self.control.send(Control::End);
@@ -178,6 +187,7 @@ fn take_records(
             }
             Record::End { reason, .. } => now.ended = Some(reason),
             Record::Path { .. } => now.uses += 1,
+            Record::Signals(signals) => now.heeded_signals = Some(signals),
             Record::Process { .. } | Record::Note(_) | Record::Lost(_) => {}
         }
     }

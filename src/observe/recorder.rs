@@ -163,7 +163,7 @@ impl Feed {
                 sum.lost += counters.lost;
                 gathered.syscalls.extend(syscalls);
             }
-            Record::Listening(_) | Record::Session { .. } | Record::SessionEnd { .. } => {}
+            Record::Listening(_) | Record::Signals(_) | Record::Session { .. } | Record::SessionEnd { .. } => {}
         }
     }
 }

@@ -16,7 +16,7 @@ use super::observation::{Header, Mount, Observation, PhaseKind};
 use super::probing::{ProbePhases, Reach};
 use super::recorder::Recorder;
 use super::scene::{LOG_LINES, Scene};
-use super::target::{Target, TargetError, TargetSpec, mounts_of};
+use super::target::{How, Target, TargetError, TargetSpec, mounts_of};
 use crate::engine::docker::Engine;
 use crate::engine::inject::Program;
 use crate::engine::options::RunOptions;
@@ -289,6 +289,8 @@ impl Run<'_> {
         let ready = self.ready(target).await;
         self.took("ready", begun);
         if target.session_end().is_some_and(|end| end.start_failed) {
+            // The stub's words are complete in the log once the engine knows of its end.
+            let _ = tokio::time::timeout(DEFAULT_GRACE, target.container.wait()).await;
             let said = target.container.log(LOG_LINES).await.join("\n");
             return Err(TargetError::Start(said).into());
         }
@@ -583,7 +585,7 @@ impl Run<'_> {
     async fn stop(&mut self, target: &Target) -> Result<(), ObserveError> {
         let begun = Instant::now();
         let exit_code = if target.monitor.status().is_over() {
-            target.container.wait().await.map_err(TargetError::from)?
+            target.ended().await?
         } else {
             (self.request.progress)("stopping it".to_owned());
             self.next_phase(target, PhaseKind::Stop).await;
@@ -591,11 +593,20 @@ impl Run<'_> {
             let signal = config.and_then(|config| config.stop_signal.clone()).unwrap_or_else(|| "SIGTERM".to_owned());
             let grace = config.and_then(|config| config.stop_timeout).and_then(|grace| u64::try_from(grace).ok());
             let grace = grace.map_or(DEFAULT_GRACE, Duration::from_secs);
-            let (exit_code, in_time) = target.stop(&signal, grace).await?;
-            if !in_time {
-                self.warnings.push(format!("the program did not stop within {} s of {signal}: it was killed", grace.as_secs()));
+            let stopped = target.stop(&signal, grace).await?;
+            match stopped.how {
+                How::Ended => {}
+                How::Killed => {
+                    self.warnings
+                        .push(format!("the program did not stop within {} s of {signal}: it was killed", grace.as_secs()));
+                }
+                How::Deaf => self.warnings.push(format!(
+                    "the program does not handle {signal}, as PID 1 must to be stopped by it: it was killed at once \
+                     (`docker stop` waits {} s before it does)",
+                    grace.as_secs()
+                )),
             }
-            exit_code
+            stopped.exit_code
         };
         self.recorder.exit_code(exit_code);
         target.settle(&self.recorder, exit_code).await;

@@ -30,6 +30,7 @@ use crate::image::source::SourceImage;
 /// How long the end of a target that was killed may take to be told.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 
+
 /// What goes wrong with a target.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -74,6 +75,27 @@ pub struct Target {
     stub: StubSpec,
     /// Gathers its output, where that is wanted.
     output: Option<JoinHandle<(Output, Output)>>,
+}
+
+/// How a program was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Its exit code.
+    pub exit_code: i64,
+    /// By what.
+    pub how: How,
+}
+
+/// See [`Stopped`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// By itself, after the stop signal.
+    Ended,
+    /// By SIGKILL, when its time was up.
+    Killed,
+    /// By SIGKILL, at once: it neither catches nor blocks the stop signal, and the kernel drops such a signal before the first
+    /// process of a container. `docker stop` would have waited for nothing.
+    Deaf,
 }
 
 /// A command that was run in a target's container.
@@ -134,6 +156,7 @@ impl TargetSpec {
             user: options.user.clone().or_else(|| config.user.clone()).unwrap_or_default(),
             capabilities: plain.mask(),
             deny: options.security.seccomp == Seccomp::EngineDefault,
+            engine: String::new(),
             home_is_set: home.is_some_and(|home| !home.is_empty()),
         };
         Ok(TargetSpec { body, command, stub, with_fanotify, input: None })
@@ -157,7 +180,7 @@ impl TargetSpec {
     /// # Errors
     /// [`TargetError`]
     pub async fn start(&self, engine: &Engine, program: &Program, role: &str, feed: Feed) -> Result<Target, TargetError> {
-        let stub = StubSpec { socket: secret(), ..self.stub.clone() };
+        let stub = StubSpec { socket: secret(), engine: engine.version.clone(), ..self.stub.clone() };
         let mut body = self.body.clone();
         let mut words = vec![hidden::STUB.to_owned(), to_json(&stub)];
         words.extend(self.command.iter().cloned());
@@ -250,18 +273,37 @@ impl Target {
     }
 
     /// Stops the program as `docker stop` does: its stop signal, then patience, then SIGKILL; but everything is told
-    /// before the kill. Its exit code, and whether it ended by itself in time.
+    /// before the kill.
     ///
     /// # Errors
     /// [`TargetError::Engine`]
-    pub async fn stop(&self, signal: &str, grace: Duration) -> Result<(i64, bool), TargetError> {
-        self.container.kill(signal).await?;
-        match tokio::time::timeout(grace, self.container.wait()).await {
-            Ok(code) => Ok((code?, true)),
+    pub async fn stop(&self, signal: &str, grace: Duration) -> Result<Stopped, TargetError> {
+        let heeded = self.monitor.heeded_signals().await;
+        let is_heeded = signal_number(signal)
+            .zip(heeded)
+            .is_none_or(|(number, heeded)| number == libc::SIGKILL || number == libc::SIGSTOP || heeded >> (number - 1) & 1 == 1);
+        if is_heeded {
+            self.container.kill(signal).await?;
+            if let Ok(exit_code) = tokio::time::timeout(grace, self.container.wait()).await {
+                return Ok(Stopped { exit_code: exit_code?, how: How::Ended });
+            }
+        }
+        let _ = tokio::time::timeout(END_PATIENCE, self.monitor.end()).await;
+        self.container.kill("SIGKILL").await?;
+        let how = if is_heeded { How::Killed } else { How::Deaf };
+        Ok(Stopped { exit_code: self.container.wait().await?, how })
+    }
+
+    /// The exit code of a program that has ended, or is not watched any more: then it is killed, so that this ends.
+    ///
+    /// # Errors
+    /// [`TargetError::Engine`]
+    pub async fn ended(&self) -> Result<i64, TargetError> {
+        match tokio::time::timeout(END_PATIENCE, self.container.wait()).await {
+            Ok(exit_code) => Ok(exit_code?),
             Err(_) => {
-                let _ = tokio::time::timeout(END_PATIENCE, self.monitor.end()).await;
                 self.container.kill("SIGKILL").await?;
-                Ok((self.container.wait().await?, false))
+                Ok(self.container.wait().await?)
             }
         }
     }
@@ -292,6 +334,22 @@ impl Target {
     pub fn session_end(&self) -> Option<SessionEnd> {
         self.monitor.status().target().and_then(|session| session.end)
     }
+}
+
+/// The number of a signal as an image's configuration names it: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
+fn signal_number(text: &str) -> Option<i32> {
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    let real_time =
+        |base: i32, offset: &str| if offset.is_empty() { Some(base) } else { Some(base + offset.parse::<i32>().ok()?) };
+    // Docker counts real-time signals as glibc does: the first two belong to the threads.
+    let number = match (name.parse(), name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Ok(number), ..) => Some(number),
+        (_, Some(offset), _) => real_time(34, offset),
+        (_, _, Some(offset)) => real_time(64, offset),
+        _ => format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32),
+    };
+    number.filter(|number| (1..=64).contains(number))
 }
 
 /// Gives a command its whole input, and takes all that it puts out: standard output and standard error.
@@ -370,4 +428,34 @@ pub fn mounts_of(inspected: &ContainerInspectResponse, own: &str) -> Vec<Mount> 
 /// The engine's own names for volumes.
 fn is_anonymous(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_many_names() {
+        for (text, number) in [
+            ("SIGTERM", Some(15)),
+            ("term", Some(15)),
+            ("15", Some(15)),
+            ("SIGWINCH", Some(28)),
+            ("SIGRTMIN", Some(34)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMAX-14", Some(50)),
+            ("SIGNONE", None),
+            ("0", None),
+            ("65", None),
+            ("SIGRTMIN+99", None),
+        ] {
+            assert_eq!(signal_number(text), number, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_engines_own_names_are_anonymous() {
+        assert!(is_anonymous(&"0a".repeat(32)));
+        assert!(!is_anonymous("data") && !is_anonymous(&"0g".repeat(32)));
+    }
 }

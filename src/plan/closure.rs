@@ -86,6 +86,11 @@ fn first_needs(tree: &Tree, contents: &dyn Contents, program: EntryId, head: Vec
     loader.map(Needs::Loader).map_err(std::io::Error::other)
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz(script: &[u8]) {
+    drop(interpreter_of_script(script));
+}
+
 /// Reads the first line of a script, from behind the `#!`.
 fn interpreter_of_script(text: &[u8]) -> Needs {
     let text = &text[..text.len().min(FIRST_LINE - 2)];

@@ -10,9 +10,10 @@
 //! them anyway: an emptied one is not what was there, and Python, for one, imports it as a namespace package.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::draft::Draft;
+use super::format::Reason;
 use super::observed::{is_listing, without_mark};
 use super::resolve::{Spelling, View};
 use crate::escape::escape;
@@ -44,6 +45,9 @@ pub enum KeepLookedAt {
 const LISTED_BYTES: u64 = 16 << 10;
 /// And how many names: each costs a header in the layer and a line in the report.
 const LISTED_NAMES: usize = 1000;
+/// And how many bytes all light directories may bring that one program listed: one that lists more walks through a tree in
+/// search of something (RubyGems, `glob("**")`), and what it finds it opens or looks up by name.
+const LISTED_BYTES_OF_PROGRAM: u64 = 16 * LISTED_BYTES;
 /// Fewer looks than this are no sweep, however small the image.
 const SWEEP_LOOKS: usize = 1000;
 /// A process that looks at more than one in so many entries of the tree is a sweep.
@@ -102,7 +106,8 @@ pub(super) fn keep_listed(draft: &mut Draft, policy: KeepLookedAt) {
         return;
     }
     let kept_files = kept_files(draft);
-    let mut heavy = vec![];
+    let (mut light, mut heavy) = (vec![], vec![]);
+    let mut of_program: HashMap<Vec<u8>, u64> = HashMap::new();
     for (directory, reason) in std::mem::take(&mut draft.listed) {
         let tree = draft.tree;
         let names = tree.children(directory).iter().copied();
@@ -116,8 +121,16 @@ pub(super) fn keep_listed(draft: &mut Draft, policy: KeepLookedAt) {
             heavy.push((bytes, directory));
             continue;
         }
-        for id in names {
-            draft.keep(id, reason.clone());
+        if let Reason::Listed { by, .. } = &reason {
+            *of_program.entry(by.clone()).or_default() += bytes;
+        }
+        light.push((bytes, directory, names, reason));
+    }
+    for (bytes, directory, names, reason) in light {
+        let walks = |by: &[u8]| of_program.get(by).is_some_and(|&bytes| bytes > LISTED_BYTES_OF_PROGRAM);
+        match &reason {
+            Reason::Listed { by, .. } if policy == KeepLookedAt::Checked && walks(by) => heavy.push((bytes, directory)),
+            _ => names.into_iter().for_each(|id| draft.keep(id, reason.clone())),
         }
     }
     if heavy.is_empty() {
@@ -201,6 +214,23 @@ mod tests {
             }
             assert!(notes.is_empty(), "{notes:?}");
         }
+    }
+
+    #[test]
+    fn a_program_that_lists_everywhere_only_searches() {
+        let light =
+            |count: u64| -> Vec<String> { (0..count).map(|number| format!("/lib/{number:03}/a size={LISTED_BYTES}")).collect() };
+        let names_kept = |count: u64, policy: usize| {
+            let lines = light(count);
+            let tree = fixture::tree(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+            let directories: Vec<String> = (0..count).map(|number| format!("/lib/{number:03}")).collect();
+            let uses: Vec<_> = directories.iter().map(|directory| (Access::List, directory.as_str())).collect();
+            let (by_policy, notes) = kept(&tree, &uses);
+            (by_policy[policy].iter().filter(|path| path.ends_with("/a")).count() as u64, notes.len())
+        };
+        assert_eq!(names_kept(16, 1), (16, 0));
+        assert_eq!(names_kept(17, 1), (0, 1));
+        assert_eq!(names_kept(17, 2), (17, 1));
     }
 
     #[test]

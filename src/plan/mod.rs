@@ -33,6 +33,12 @@ pub use make::{PlanInput, make};
 
 use crate::image::tree::EntryId;
 
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_file(bytes: &[u8]) {
+    let _ = (elf::interpreter(bytes), elf::parse(bytes), library_cache::parse(bytes));
+    closure::fuzz(bytes);
+}
+
 /// Reads contents of the image for the closures. The plan itself does no I/O: who makes it brings this.
 pub trait Contents {
     /// The first `limit` bytes of a regular file (all of it where it is shorter).

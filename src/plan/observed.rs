@@ -3,15 +3,21 @@
 //! A use of a path that is not in the image keeps no content, but the symbolic links on its way (the path must lead to
 //! the same place again), and where something was made, changed or removed, the directory in which that was. What was
 //! unlinked or renamed is kept as well: the next start finds the image as it was. Slim's own program counts for nothing.
+//!
+//! Most opens are seen twice. The program waits while the first sense (notify) looks at it; the second (fanotify) comes
+//! later, when the process may be another program, or gone: whom it names is a matter of luck. So what the first sense
+//! told already counts for nothing when the second tells it again, and who is not known is named by its process's other
+//! uses.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use super::draft::Draft;
 use super::format::{PhaseName, Reason};
 use super::looked_at::{KeepLookedAt, Sweeps};
 use super::resolve::{End, Resolution, Spelling, View};
 use crate::image::tree::{EntryId, Kind, Tree};
-use crate::observe::observation::{Access, Observation, PathUse, Sense};
+use crate::observe::observation::{Access, Observation, PathUse, Process, Sense};
 
 /// The kernel's mark on a path whose name is gone.
 const DELETED: &[u8] = b" (deleted)";
@@ -20,17 +26,30 @@ const DELETED: &[u8] = b" (deleted)";
 pub(super) fn keep(draft: &mut Draft, observation: &Observation, policy: KeepLookedAt, own_prefix: &[u8]) {
     let view = View::with_mounts(draft.tree, &observation.mounts);
     let phases: Vec<PhaseName> = observation.phases.iter().map(|phase| PhaseName::new(phase.kind, &phase.name)).collect();
-    let program = |path_use: &PathUse| observation.processes.get(path_use.process as usize).map_or(&[][..], |it| &it.executable);
+    let executable =
+        |path_use: &PathUse| observation.processes.get(path_use.process as usize).map_or(&[][..], |it| &it.executable);
+    let programs = Programs::find(&observation.processes);
+    let mut seen_by_notify = HashSet::new();
+    let (notify, fanotify): (Vec<&PathUse>, Vec<&PathUse>) =
+        observation.uses.iter().partition(|path_use| path_use.sense == Sense::Notify);
     let sweeps = Sweeps::find(draft, observation, &view);
-    for path_use in &observation.uses {
-        let by = program(path_use);
-        if is_below(by, own_prefix) {
+    for path_use in notify.into_iter().chain(fanotify) {
+        if is_below(executable(path_use), own_prefix) {
             continue;
         }
+        let by = programs.of(path_use);
         let path = without_mark(draft.tree, path_use);
         let spelling = Spelling { root: &path_use.root, base: &path_use.base, path: &path };
         let resolution = view.resolve(spelling, path_use.access != Access::ReadLink);
         let listed = is_listing(draft.tree, path_use.access, &resolution);
+        if let End::Found(id) | End::Covered(id) = resolution.end {
+            let seen = (id, if listed { Access::List } else { path_use.access });
+            match path_use.sense {
+                Sense::Notify => drop(seen_by_notify.insert(seen)),
+                Sense::Fanotify if seen_by_notify.contains(&seen) => continue,
+                Sense::Fanotify => {}
+            }
+        }
         let merely_looked_at = path_use.access == Access::Lookup || listed;
         let counts = match policy {
             KeepLookedAt::All => true,
@@ -61,6 +80,44 @@ pub(super) fn keep(draft: &mut Draft, observation: &Observation, policy: KeepLoo
         if let Some(id) = kept {
             draft.keep(id, Reason::Used { access: path_use.access, by: by.to_vec(), during });
         }
+    }
+}
+
+/// The programs of an observation's processes, those that were not known when they were told included.
+struct Programs<'a> {
+    /// By the number of a process: its program, else the one that it had been or become by then.
+    earlier: Vec<&'a [u8]>,
+    /// The same, or the one that it became.
+    later: Vec<&'a [u8]>,
+}
+
+impl<'a> Programs<'a> {
+    fn find(processes: &'a [Process]) -> Programs<'a> {
+        fn carry<'a>(processes: impl Iterator<Item = &'a Process>) -> Vec<&'a [u8]> {
+            let mut known: HashMap<i32, &[u8]> = HashMap::new();
+            let carried = processes.map(|process| {
+                let executable = known.entry(process.pid).or_default();
+                if !process.executable.is_empty() {
+                    *executable = &process.executable;
+                }
+                *executable
+            });
+            carried.collect()
+        }
+        let mut later = carry(processes.iter().rev());
+        later.reverse();
+        Programs { earlier: carry(processes.iter()), later }
+    }
+
+    /// The program that used a path. Unknown to fanotify is who is gone by now, to notify who is about to start.
+    fn of(&self, path_use: &PathUse) -> &'a [u8] {
+        let (first, second) = match path_use.sense {
+            Sense::Fanotify => (&self.earlier, &self.later),
+            Sense::Notify => (&self.later, &self.earlier),
+        };
+        let known =
+            |programs: &[&'a [u8]]| programs.get(path_use.process as usize).copied().filter(|program| !program.is_empty());
+        known(first).or_else(|| known(second)).unwrap_or_default()
     }
 }
 
@@ -169,6 +226,64 @@ mod tests {
             ]
         );
         assert_eq!(entries[2].reasons, [Reason::Link { to: b"/l".to_vec() }]);
+    }
+
+    /// Regression: an open that both senses saw was kept for two programs, one of them without a name where the process
+    /// had ended before fanotify's event was read, so that two plans of the same run differed.
+    #[test]
+    fn what_both_senses_saw_has_one_reason() {
+        let tree = fixture::tree(&["/conf", "/loader", "/start"]);
+        let process = |pid, executable: &str| Process { pid, parent: 0, executable: executable.into(), command: vec![] };
+        let mut seen = observation(&[]);
+        seen.processes = vec![
+            process(1, ""),
+            process(1, "/bin/app"),
+            process(7, "/bin/tool"),
+            process(7, ""),
+            process(8, ""),
+            process(7, "/bin/late"),
+        ];
+        let path_use = |access, path: &str, sense, process| PathUse { sense, process, ..path_use(access, path) };
+        // fanotify's in front, as it can be in a merged file
+        seen.uses = vec![
+            path_use(Access::Open, "/conf", Sense::Fanotify, 3),
+            path_use(Access::Open, "/conf", Sense::Fanotify, 5),
+            path_use(Access::Open, "/loader", Sense::Fanotify, 3),
+            path_use(Access::Open, "/loader", Sense::Fanotify, 4),
+            path_use(Access::Open, "/conf", Sense::Notify, 2),
+            path_use(Access::Exec, "/start", Sense::Notify, 0),
+        ];
+        let mut case = Case::new(&tree);
+        case.observations = vec![seen];
+        let plan = case.make().expect("plan");
+        let used = |access, by: &str| Reason::Used { access, by: by.into(), during: PhaseName("start".into()) };
+        let reasons: Vec<_> = plan.entries[1..].iter().map(|kept| &kept.reasons[..]).collect();
+        assert_eq!(reasons[0], [used(Access::Open, "/bin/tool")]);
+        assert_eq!(reasons[1], [used(Access::Open, ""), used(Access::Open, "/bin/tool")]);
+        assert_eq!(reasons[2], [used(Access::Exec, "/bin/app")]);
+    }
+
+    /// Regression: of the directories that a sweep had listed, those of the last moment were told by fanotify when the
+    /// process was gone, and their names were kept as if somebody else had listed them.
+    #[test]
+    fn a_sweep_that_fanotify_tells_of_late_is_still_one() {
+        let lines: Vec<String> = (0..1500).map(|number| format!("/d{}/{number} size=1", number % 3)).collect();
+        let tree = fixture::tree(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut seen = observation(&[]);
+        seen.processes.push(Process { pid: seen.processes[1].pid, parent: 0, executable: vec![], command: vec![] });
+        let gone = seen.processes.len() as u32 - 1;
+        let by = |process, sense, access, path: &str| PathUse { process, sense, ..path_use(access, path) };
+        for line in &lines {
+            seen.uses.push(by(1, Sense::Notify, Access::Lookup, line.split(' ').next().expect("path")));
+        }
+        for directory in ["/d0", "/d1", "/d2"] {
+            // by its name, and as the kernel tells of the same call
+            seen.uses.push(by(1, Sense::Notify, Access::Open, directory));
+            seen.uses.push(by(gone, Sense::Fanotify, Access::List, directory));
+        }
+        let mut case = Case::new(&tree);
+        case.observations = vec![seen];
+        assert_eq!(case.kept(), [""; 0]);
     }
 
     #[test]

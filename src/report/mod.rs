@@ -3,14 +3,16 @@
 //! One JSON document, described in `docs/report.md`. It is written before a failure ends the program too, with what was known by
 //! then; what is not known is absent, never guessed.
 
+mod entries;
+
+pub use entries::Entries;
+
 use serde::Serialize;
 use slim_probes::{ExecRecord, HttpResult};
 
 use crate::escape;
 use crate::image::packer::Skipped;
-use crate::image::tree::{EntryId, Kind, Tree};
 use crate::observe::observation::{End, Fanotify, Observation};
-use crate::plan::{Plan, PlanError, Reason};
 
 /// See the module.
 #[derive(Debug, Clone, Serialize)]
@@ -38,10 +40,9 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// System calls that were used, and those that are never trapped.
     pub syscalls: Vec<String>,
-    /// Kept entries, sorted by path.
-    pub kept: Vec<KeptRow>,
-    /// Removed entries, sorted by path.
-    pub removed: Removed,
+    /// What is kept of the image, and what isn't; absent where the build did not come so far.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<Entries>,
     /// Entries of the source that no layer can hold.
     pub skipped: Vec<SkippedRow>,
     /// Seconds of each step, in order.
@@ -114,43 +115,6 @@ pub struct Evidence {
     pub end: End,
 }
 
-/// A kept entry.
-#[derive(Debug, Clone, Serialize)]
-pub struct KeptRow {
-    /// Where.
-    #[serde(with = "escape::path")]
-    pub path: Vec<u8>,
-    /// What it is.
-    pub kind: Kind,
-    /// Bytes.
-    pub size: u64,
-    /// Why.
-    pub reasons: Vec<Reason>,
-}
-
-/// Removed entries.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Removed {
-    /// How many.
-    pub entries: usize,
-    /// Bytes of those that were files.
-    pub bytes: u64,
-    /// Each of them.
-    pub paths: Vec<RemovedRow>,
-}
-
-/// A removed entry.
-#[derive(Debug, Clone, Serialize)]
-pub struct RemovedRow {
-    /// Where.
-    #[serde(with = "escape::path")]
-    pub path: Vec<u8>,
-    /// What it is.
-    pub kind: Kind,
-    /// Bytes.
-    pub size: u64,
-}
-
 /// An entry that cannot be in a layer.
 #[derive(Debug, Clone, Serialize)]
 pub struct SkippedRow {
@@ -179,8 +143,7 @@ impl Report {
             evidence: None,
             warnings: vec![],
             syscalls: vec![],
-            kept: vec![],
-            removed: Removed::default(),
+            entries: None,
             skipped: vec![],
             seconds: vec![],
         }
@@ -193,28 +156,10 @@ impl Report {
         self.syscalls = observation.syscalls.iter().cloned().collect();
     }
 
-    /// Adds what the plan keeps of the tree, and what it doesn't.
-    ///
-    /// # Errors
-    /// [`PlanError::NotInImage`] for a plan of another image.
-    pub fn planned(&mut self, tree: &Tree, plan: &Plan) -> Result<(), PlanError> {
-        let ids = plan.ids(tree)?;
-        let mut is_kept = vec![false; tree.len()];
-        for (&id, kept) in ids.iter().zip(&plan.entries) {
-            is_kept[id.0 as usize] = true;
-            let (kind, size) = (tree.kind(id), tree.size(id));
-            self.kept.push(KeptRow { path: kept.path.clone(), kind, size, reasons: kept.reasons.clone() });
-        }
-        for id in tree.walk(EntryId::ROOT).filter(|id| !is_kept[id.0 as usize]) {
-            let (kind, size) = (tree.kind(id), tree.size(id));
-            self.removed.entries += 1;
-            // A file with several names is counted once, and not at all while one of them is kept.
-            let names = tree.hard_links(id);
-            let is_gone = names.iter().all(|name| !is_kept[name.0 as usize]) && names.first().is_none_or(|&first| first == id);
-            self.removed.bytes += if is_gone { size } else { 0 };
-            self.removed.paths.push(RemovedRow { path: tree.path(id), kind, size });
-        }
-        Ok(())
+    /// How many entries are kept and removed, where that is known.
+    #[must_use]
+    pub fn counts(&self) -> Option<(usize, usize)> {
+        self.entries.as_ref().map(Entries::counts)
     }
 
     /// Adds what could not be listed.
@@ -232,26 +177,5 @@ impl Report {
 impl Default for Report {
     fn default() -> Self {
         Report::new()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::image::tree::fixture;
-    use crate::plan::Kept;
-
-    #[test]
-    fn everything_is_kept_or_removed_and_no_byte_counts_twice() {
-        let tree =
-            fixture::tree(&["/a/x size=5 link=1", "/a/y size=5 link=1", "/b/x size=7 link=2", "/b/y size=7 link=2", "/c size=1"]);
-        let keep = |path: &str| Kept { path: path.into(), reasons: vec![Reason::Parent], mode: None, owner: None };
-        let entries = ["/", "/a", "/a/y"].map(keep).into();
-        let plan = Plan { version: Plan::VERSION, image: "sha256:1".into(), entries, notes: vec![] };
-        let mut report = Report::new();
-        report.planned(&tree, &plan).unwrap();
-        assert_eq!(report.kept.len() + report.removed.entries, tree.len());
-        assert_eq!(report.removed.paths.len(), report.removed.entries);
-        assert_eq!(report.removed.bytes, 8, "/a/x is still there as /a/y, /b/x and /b/y are one file");
     }
 }

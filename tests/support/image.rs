@@ -3,6 +3,10 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::archive::hexadecimal;
 use super::{docker_output, unique};
 
 /// An image in the daemon, removed with its slim version when it goes out of scope.
@@ -38,6 +42,11 @@ pub fn busybox() -> Builder {
         image = image.link(&format!("/bin/{name}"), "busybox");
     }
     image
+}
+
+/// An image with busybox that runs a shell's script to its end.
+pub fn shell(script: &str) -> Builder {
+    busybox().cmd(&["sh", "-c", script])
 }
 
 impl Image {
@@ -142,6 +151,24 @@ impl Builder {
                 format!("FROM {name}\n{dockerfile}\n").as_bytes(),
             );
         }
+        Image { name }
+    }
+
+    /// Loads it with exactly this configuration, but for `rootfs`: what no Dockerfile can say.
+    pub fn load(self, mut config: serde_json::Value) -> Image {
+        let name = format!("{}:1", unique("image"));
+        let layer = self.archive.into_inner().unwrap();
+        let digest = hexadecimal(&Sha256::digest(&layer));
+        config["rootfs"] = json!({"type": "layers", "diff_ids": [format!("sha256:{digest}")]});
+        let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+        let (config, manifest) = (config.to_string(), manifest.to_string());
+        let mut archive = Image::scratch();
+        for (path, content) in
+            [("layer.tar", &layer[..]), ("config.json", config.as_bytes()), ("manifest.json", manifest.as_bytes())]
+        {
+            archive = archive.file(path, content, 0o644);
+        }
+        feed(Command::new("docker").arg("load"), &archive.archive.into_inner().unwrap());
         Image { name }
     }
 }

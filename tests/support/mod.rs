@@ -1,13 +1,18 @@
 //! What the tests share: images made from nothing, the executable under test, and the daemon's client.
 
+mod archive;
 mod image;
 mod slim;
 
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use image::{Builder, Image, busybox};
+pub use archive::{Entries, entries, exported, layer};
+pub use image::{Builder, Image, busybox, shell};
 pub use slim::{Run, Slim};
+
+/// For jobs that end by themselves, which need no probe.
+pub const NO_HTTP: &str = "--http-probe=false";
 
 /// A name for something in the daemon that no other test has, also not of another process.
 pub fn unique(kind: &str) -> String {
@@ -30,12 +35,32 @@ pub fn docker_output(arguments: &[&str]) -> Output {
     Command::new("docker").args(arguments).output().expect("the docker client is installed (`tests/run` does that)")
 }
 
+/// What a container does: exit code, standard output, standard error.
+pub fn behaviour(image: &str) -> (Option<i32>, String, String) {
+    let output = docker_output(&["run", "--rm", image]);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// The slim image does what its original does.
+#[track_caller]
+pub fn same_behaviour(image: &Image) {
+    let fat = behaviour(&image.name);
+    assert_eq!(fat.0, Some(0), "the original fails: {fat:?}");
+    assert_eq!(behaviour(&image.slim_name()), fat);
+}
+
 /// Compiles a C program, statically; the executable's bytes.
 pub fn compile(source: &str) -> Vec<u8> {
+    compile_with(source, &["-static"])
+}
+
+/// Compiles a C program or library with options; its bytes.
+pub fn compile_with(source: &str, options: &[&str]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let (code, program) = (folder.path().join("program.c"), folder.path().join("program"));
     std::fs::write(&code, source).unwrap();
-    let output = Command::new("cc").args(["-static", "-O1", "-pthread", "-w", "-o"]).arg(&program).arg(&code).output();
+    let output = Command::new("cc").args(["-O1", "-pthread", "-w", "-o"]).arg(&program).arg(&code).args(options).output();
     let output = output.expect("a C compiler is installed (`tests/run` does that)");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::read(program).unwrap()

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use slim::observe::observation::Observation;
 
-use super::{Image, docker, docker_output};
+use super::Image;
 
 /// A command line of slim; the report goes to its folder.
 pub struct Slim {
@@ -95,6 +96,11 @@ impl Run {
         self.folder.path().join(name)
     }
 
+    /// An observation that it wrote to its folder.
+    pub fn observation(&self, name: &str) -> Observation {
+        slim::observe::file::read(std::io::BufReader::new(std::fs::File::open(self.path(name)).unwrap())).unwrap()
+    }
+
     /// The report.
     pub fn report(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.path("slim.report.json")).unwrap()).unwrap()
@@ -137,29 +143,4 @@ impl Run {
     pub fn keeps(&self, path: &str) -> bool {
         !self.reasons(path).is_empty()
     }
-}
-
-/// The entries of an image as `tar -tv` lists them, by their paths (from `docker export` of a container that never ran).
-pub fn listing(image: &str) -> std::collections::BTreeMap<String, String> {
-    let id = docker(&["create", image, "true"]);
-    let export = docker_output(&["export", &id]);
-    docker(&["rm", "-v", &id]);
-    let mut entries = std::collections::BTreeMap::new();
-    for entry in tar::Archive::new(export.stdout.as_slice()).entries().unwrap() {
-        let entry = entry.unwrap();
-        let header = entry.header();
-        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let target = entry.link_name_bytes().map(|target| String::from_utf8_lossy(&target).into_owned());
-        let text = format!(
-            "{:?} {:o} {}/{} {} {}",
-            header.entry_type(),
-            header.mode().unwrap(),
-            header.uid().unwrap(),
-            header.gid().unwrap(),
-            header.size().unwrap(),
-            target.unwrap_or_default()
-        );
-        entries.insert(path, text);
-    }
-    entries
 }

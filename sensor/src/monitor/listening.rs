@@ -99,6 +99,11 @@ fn parse_table(table: &[u8], is_six: bool) -> impl Iterator<Item = (u64, IpAddr,
     })
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz(table: &[u8]) {
+    let _ = parse_table(table, false).count() + parse_table(table, true).count();
+}
+
 /// An address as the kernel prints it: 32-bit words in the machine's order.
 fn parse_address(text: &str, is_six: bool) -> Option<IpAddr> {
     let word = |at: usize| u32::from_str_radix(text.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);

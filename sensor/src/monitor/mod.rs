@@ -30,6 +30,11 @@ use nix::unistd::{ForkResult, Pid};
 pub use opens::walk as walk_fanotify_events;
 pub use process::parse_status;
 
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_tables(bytes: &[u8]) {
+    listening::fuzz(bytes);
+}
+
 use crate::kernel::{Answer, Slots};
 use crate::{handshake, kernel};
 

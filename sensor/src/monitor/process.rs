@@ -11,32 +11,48 @@ pub struct Status {
     pub process: i32,
     /// The process's parent.
     pub parent: i32,
+    /// The session it is in.
+    pub session: i32,
     /// Real, effective and saved user id.
     pub users: [u32; 3],
     /// Effective capabilities.
     pub capabilities: u64,
+    /// Signals that it catches or has blocked; bit 0 is signal 1.
+    pub heeded_signals: u64,
 }
 
 /// Reads the fields of /proc/PID/status that matter here; `None` where one is missing.
 #[must_use]
 pub fn parse_status(text: &[u8]) -> Option<Status> {
-    let (mut process, mut parent, mut users, mut capabilities) = (None, None, None, None);
+    let (mut process, mut parent, mut session, mut users, mut capabilities) = (None, None, None, None, None);
+    let mut heeded_signals = 0;
     for line in text.split(|&byte| byte == b'\n') {
         let Some(at) = line.iter().position(|&byte| byte == b':') else { continue };
         let Ok(value) = std::str::from_utf8(&line[at + 1..]) else { continue };
         let mut words = value.split_ascii_whitespace();
         match &line[..at] {
             b"Tgid" => process = words.next().and_then(|word| word.parse().ok()),
+            b"NSsid" => session = words.next().and_then(|word| word.parse().ok()),
             b"PPid" => parent = words.next().and_then(|word| word.parse().ok()),
             b"Uid" => {
                 let mut next = || words.next()?.parse().ok();
                 users = next().zip(next()).zip(next()).map(|((real, effective), saved)| [real, effective, saved]);
             }
             b"CapEff" => capabilities = words.next().and_then(|word| u64::from_str_radix(word, 16).ok()),
+            b"SigBlk" | b"SigCgt" => {
+                heeded_signals |= words.next().and_then(|word| u64::from_str_radix(word, 16).ok()).unwrap_or_default();
+            }
             _ => {}
         }
     }
-    Some(Status { process: process?, parent: parent?, users: users?, capabilities: capabilities? })
+    Some(Status {
+        process: process?,
+        parent: parent?,
+        session: session?,
+        users: users?,
+        capabilities: capabilities?,
+        heeded_signals,
+    })
 }
 
 /// The status of a thread or process.
@@ -86,8 +102,11 @@ mod tests {
 
     #[test]
     fn a_hostile_status_is_none() {
-        let good = b"Name:\ta:b\\n\nTgid:\t7\nPPid:\t1\nUid:\t1\t2\t3\t4\nCapEff:\t00000000a80425fb\n";
-        assert_eq!(parse_status(good), Some(Status { process: 7, parent: 1, users: [1, 2, 3], capabilities: 0xa804_25fb }));
+        let good = b"Name:\ta:b\\n\nTgid:\t7\nPPid:\t1\nNSsid:\t5\t1\nUid:\t1\t2\t3\t4\nSigBlk:\t01\nSigIgn:\t02\nSigCgt:\t04\nCapEff:\t00000000a80425fb\n";
+        assert_eq!(
+            parse_status(good),
+            Some(Status { process: 7, parent: 1, session: 5, users: [1, 2, 3], capabilities: 0xa804_25fb, heeded_signals: 5 })
+        );
         for bad in [&b""[..], b"Tgid:\n", b"Tgid:\t7\nPPid:\tx\n", b"Tgid:\xff\nUid:\t1\t2\n\n:::\n"] {
             assert_eq!(parse_status(bad), None);
         }

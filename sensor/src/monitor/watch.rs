@@ -111,15 +111,17 @@ impl<'a> Watch<'a> {
         let Some(number) = Sysno::new(call.number as usize) else { return self.unknown(call) };
         match number {
             Sysno::exit_group | Sysno::exit => self.exit(call, number),
-            Sysno::kill if call.arguments[0] as i32 == -1 && self.started => {
-                self.shared.telling.count(call.number, true);
-                let spared = [std::process::id() as i32, nix::unistd::getppid().as_raw()];
-                return Answer::Return(emulate::kill_all(call.thread, call.arguments[1] as i32, &spared));
-            }
             // What the stub does before it is the program is not the program's.
             _ if !self.started && !(matches!(number, Sysno::execve | Sysno::execveat)) => return Answer::Continue,
             Sysno::chroot | Sysno::pivot_root | Sysno::setns | Sysno::unshare => ROOTS_DIFFER.store(true, Ordering::Relaxed),
             Sysno::listen => self.shared.listening.expect(),
+            Sysno::kill => {
+                let instead = emulate::kill(call.thread, call.arguments[0] as i32, call.arguments[1] as i32);
+                if let Some(result) = instead {
+                    self.shared.telling.count(call.number, true);
+                    return Answer::Return(result);
+                }
+            }
             _ => {}
         }
         let arguments = path_arguments(call.number);
@@ -141,7 +143,12 @@ impl<'a> Watch<'a> {
 
     /// Tells the use of one path argument; whether nothing was lost.
     fn tell_path(&mut self, call: &Notification, argument: PathArgument) -> bool {
-        let length = match self.read_path(call.thread, call.arguments[usize::from(argument.path)]) {
+        let address = call.arguments[usize::from(argument.path)];
+        let read = match argument.used {
+            Use::SocketAddress(length) => self.read_socket_path(call.thread, address, call.arguments[usize::from(length)]),
+            _ => self.read_path(call.thread, address),
+        };
+        let length = match read {
             // An empty path means the descriptor itself: no name is used.
             Ok(0) | Err(Unread::BadPointer | Unread::Gone | Unread::TooLong) => return true,
             Ok(length) => length,
@@ -152,6 +159,7 @@ impl<'a> Watch<'a> {
         };
         let (access, in_root) = match argument.used {
             Use::As(access) => (access, false),
+            Use::SocketAddress(_) => (Access::Change, false),
             Use::OpenFlags(at) => (opened_as(call.arguments[usize::from(at)]), false),
             Use::OpenHow(at) => match open_how(call.thread, call.arguments[usize::from(at)]) {
                 Some((flags, resolve)) => (opened_as(flags), resolve & RESOLVE_IN_ROOT != 0),
@@ -220,16 +228,26 @@ impl<'a> Watch<'a> {
                     }
                     got += length;
                 }
-                Err(error) => {
-                    return Err(match error.raw_os_error() {
-                        Some(libc::EFAULT) => Unread::BadPointer,
-                        Some(libc::ESRCH) => Unread::Gone,
-                        _ => Unread::Refused(error),
-                    });
-                }
+                Err(error) => return Err(unread(error)),
             }
         }
         Err(Unread::TooLong)
+    }
+
+    /// Reads the path of a `struct sockaddr_un` into `self.path`; 0 where the address is another kind or has no path.
+    fn read_socket_path(&mut self, thread: i32, address: u64, length: u64) -> Result<usize, Unread> {
+        const FAMILY: usize = size_of::<libc::sa_family_t>();
+        let mut bytes = [0; size_of::<libc::sockaddr_un>()];
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len());
+        let got = read_memory(thread, address, &mut bytes[..length]).map_err(unread)?;
+        let Some((family, path)) = bytes[..got].split_first_chunk::<FAMILY>() else { return Ok(0) };
+        if i32::from(libc::sa_family_t::from_ne_bytes(*family)) != libc::AF_UNIX {
+            return Ok(0);
+        }
+        // An abstract name begins with NUL; a full path has none.
+        let end = path.iter().position(|&byte| byte == 0).unwrap_or(path.len());
+        self.path[..end].copy_from_slice(&path[..end]);
+        Ok(end)
     }
 
     fn thread(&mut self, id: i32) -> Option<&Thread> {
@@ -281,6 +299,14 @@ impl<'a> Watch<'a> {
         if self.session == 0 {
             self.shared.end(EndReason::TargetExit);
         }
+    }
+}
+
+fn unread(error: std::io::Error) -> Unread {
+    match error.raw_os_error() {
+        Some(libc::EFAULT) => Unread::BadPointer,
+        Some(libc::ESRCH) => Unread::Gone,
+        _ => Unread::Refused(error),
     }
 }
 

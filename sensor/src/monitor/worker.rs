@@ -7,6 +7,7 @@ use std::thread;
 
 use super::listening::Listening;
 use super::opens::Opens;
+use super::process;
 use super::telling::Telling;
 use super::watch::Watch;
 use super::{MAX_SESSIONS, Options};
@@ -58,6 +59,10 @@ pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 
         shared.telling.tell(&Record::Session { session: session + 1, name, pid });
         let shared = Arc::clone(&shared);
         thread::spawn(move || {
+            // The stub has read /etc/passwd: told later, when it has become the program, that would be the program's doing.
+            if let Some(opens) = &shared.opens {
+                opens.drain(&shared.telling);
+            }
             // The stub goes on as soon as somebody serves its calls.
             let _ = handshake::send(connection.as_fd(), b"ready", &[]);
             drop(connection);
@@ -101,6 +106,10 @@ fn follow_controller(shared: &Shared) {
             match frames.next_frame().and_then(|frame| frame.map(|frame| frame.message::<Control>()).transpose()) {
                 Ok(Some(Control::Phase(phase))) => shared.telling.tell(&Record::Phase(phase)),
                 Ok(Some(Control::End)) => shared.end(EndReason::Asked),
+                Ok(Some(Control::Signals)) => {
+                    let heeded = process::status(1).map_or(0, |status| status.heeded_signals);
+                    shared.telling.tell(&Record::Signals(heeded));
+                }
                 Ok(None) => break,
                 Err(error) => {
                     shared.telling.lose(&format!("the controller sent what is no order: {error}"));

@@ -100,6 +100,11 @@ fn reaches_peers(prefix: &[u8], mounts: &[Mount]) -> bool {
     mounts.iter().any(|mount| is_below(prefix, mount) && shared.contains(&mount.parent))
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz(mountinfo: &[u8]) {
+    drop(parse(mountinfo));
+}
+
 /// Reads `mountinfo` (see proc(5)): `36 35 98:0 /mnt1 /mnt2 rw,noatime shared:1 - ext3 /dev/root rw`.
 fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()

@@ -1,0 +1,6 @@
+//! Files of an image that the plan looks into: executables, scripts, the loader's cache.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| slim::fuzzing::image_file(data));

@@ -1,0 +1,1 @@
+//! Run options reach the container as they reach one of `docker run`.

@@ -1,0 +1,224 @@
+//! The target can't tell: a program that prints all it can learn about itself prints the same in a plain container and
+//! under observation, with whatever options.
+//!
+//! What does differ is listed here, each with its sign, and explained in `docs/fidelity.md`.
+
+use std::sync::OnceLock;
+
+use crate::support::{Builder, Image, Slim, compile, docker, docker_output};
+
+const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\n";
+const GROUP: &[u8] = b"root:x:0:\nextra:x:2000:web,root\nweb:x:1000:\nlast:x:900:web\n";
+
+fn facts() -> &'static [u8] {
+    static PROGRAM: OnceLock<Vec<u8>> = OnceLock::new();
+    PROGRAM.get_or_init(|| compile(include_str!("../programs/facts.c")))
+}
+
+fn image() -> Builder {
+    Image::scratch()
+        .file("/facts", facts(), 0o755)
+        .file("/set-user-id", facts(), 0o4755)
+        .file("/bin/facts", facts(), 0o755)
+        .file("/etc/passwd", PASSWD, 0o644)
+        .file("/etc/group", GROUP, 0o644)
+        .directory("/tmp", 0o1777)
+}
+
+/// Lines of facts, less what is by chance: the container's random name and its address.
+fn lines(output: &str) -> Vec<String> {
+    let output = output.replace('\r', "");
+    let name = output.lines().find_map(|line| line.strip_prefix("host ")?.split(' ').next()).unwrap_or_default().to_owned();
+    let is_random = name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let named = |line: &str| if is_random { line.replace(&name, "NAME") } else { line.to_owned() };
+    let without_address = |line: String| match line.strip_prefix("/etc/hosts: ") {
+        Some(entry) if entry.split_whitespace().any(|word| word == named(&name)) => "/etc/hosts: ADDRESS".to_owned(),
+        _ => line,
+    };
+    output.lines().map(|line| without_address(named(line))).collect()
+}
+
+/// The known differences, taken out of what the observed program says; each has to be there.
+fn without_the_known(observed: &mut Vec<String>, plain: &mut Vec<String>) {
+    let ours = |line: &String| line.contains("/.slim-");
+    assert_eq!(observed.iter().filter(|line| ours(line)).count(), 2, "our directory in `/` and its mount");
+    observed.retain(|line| !ours(line));
+    let ring = |line: &String| line.starts_with("call io_uring_setup:") || line.starts_with("call 425:");
+    let denied = ["call io_uring_setup: error 1 signal 0", "call 425: error 1 signal 0"];
+    assert_eq!(observed.iter().filter(|line| ring(line)).collect::<Vec<_>>(), denied);
+    observed.retain(|line| !ring(line));
+    plain.retain(|line| !ring(line));
+    // Under `seccomp=unconfined` the only filter is ours.
+    let unfiltered = |line: &String| line == "/proc/self/status: Seccomp:\t0";
+    if let Some(at) = plain.iter().position(unfiltered) {
+        plain[at] = "/proc/self/status: Seccomp:\t2".to_owned();
+    }
+}
+
+/// Runs the image plainly and observed, with the same options, and compares what the program says.
+#[track_caller]
+fn compare(image: &Image, options: &[&str]) {
+    let plain = docker_output(&[&["run", "--rm"], options, &[&image.name]].concat());
+    let mut plain_lines = lines(&String::from_utf8_lossy(&plain.stdout));
+    let words =
+        [&["--http-probe=false", "--continue-after", "app-exit", "--show-clogs", "--observation-out", "seen.jsonl"], options]
+            .concat();
+    let run = Slim::build(image, &words).run().ok();
+    let log: String = run.stderr().lines().filter_map(|line| line.strip_prefix("| ")).map(|line| format!("{line}\n")).collect();
+    let mut observed_lines = lines(&log);
+    assert!(plain_lines.len() > 500, "{options:?}: the plain run says {plain:?}");
+    without_the_known(&mut observed_lines, &mut plain_lines);
+    let lacks = |lines: &[String], others: &[String]| -> Vec<String> {
+        others.iter().filter(|line| !lines.contains(line)).cloned().collect()
+    };
+    assert!(
+        observed_lines == plain_lines,
+        "{options:?}\nonly plain: {:#?}\nonly observed: {:#?}",
+        lacks(&observed_lines, &plain_lines),
+        lacks(&plain_lines, &observed_lines)
+    );
+    let observation = run.observation("seen.jsonl");
+    assert_eq!(observation.end.exit_code, plain.status.code().map(i64::from), "{options:?}");
+    assert_eq!((observation.end.counters.lost, observation.end.complete), (0, true), "{options:?}");
+}
+
+#[test]
+fn users() {
+    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build();
+    for user in ["", "web", "1000", "5000", "5000:2000", "web:extra", "web:77", "root:web", "0:0"] {
+        if user.is_empty() {
+            compare(&image, &[]);
+        } else {
+            compare(&image, &["--user", user]);
+        }
+    }
+}
+
+#[test]
+fn capabilities() {
+    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build();
+    for options in [
+        &["--cap-drop", "ALL"][..],
+        &["--cap-drop", "ALL", "--cap-add", "CHOWN", "--user", "web"],
+        &["--cap-add", "NET_ADMIN"],
+        &["--cap-add", "SYS_PTRACE"],
+        &["--cap-add", "SYS_ADMIN"],
+        &["--cap-add", "SYSLOG", "--cap-drop", "MKNOD"],
+        &["--cap-add", "SYS_ADMIN", "--user", "web"],
+    ] {
+        compare(&image, options);
+    }
+}
+
+#[test]
+fn security_options() {
+    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build();
+    for options in [
+        &["--security-opt", "no-new-privileges"][..],
+        &["--security-opt", "no-new-privileges", "--user", "web"],
+        &["--security-opt", "seccomp=unconfined"],
+        &["--security-opt", "seccomp=unconfined", "--user", "web", "--cap-drop", "ALL"],
+        &["--security-opt", "systempaths=unconfined"],
+        &["--read-only"],
+        &["--read-only", "--user", "web", "--tmpfs", "/tmp"],
+    ] {
+        compare(&image, options);
+    }
+}
+
+#[test]
+fn surroundings() {
+    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build();
+    for options in [
+        &["--init"][..],
+        &["--init", "--user", "web"],
+        &["--network", "none"],
+        &["--network", "host"],
+        &["--tty"],
+        &["--tty", "--user", "web"],
+        &["--hostname", "some.host", "--add-host", "other:10.1.2.3", "--dns", "10.9.8.7"],
+        &["--env", "B=2", "--env", "A=1", "--env", "PATH=/bin", "--env", "EMPTY=", "--workdir", "/made/by/engine"],
+        &["--env", "HOME=/elsewhere", "--user", "web"],
+        &["--env", "HOME=", "--user", "web"],
+        &["--ulimit", "nofile=100:200", "--ulimit", "core=0", "--shm-size", "8m", "--tmpfs", "/scratch:size=1m"],
+    ] {
+        compare(&image, options);
+    }
+}
+
+#[test]
+fn what_the_image_says() {
+    let plain = || image().change("ENV B=2 A=1 B=3");
+    compare(&plain().change(r#"CMD ["/facts", "7"]"#).change("USER web:extra").change("WORKDIR /srv").build(), &[]);
+    compare(&plain().change(r#"ENTRYPOINT ["/facts"]"#).change(r#"CMD ["3", "word two"]"#).build(), &[]);
+    compare(&plain().change(r#"CMD ["facts"]"#).build(), &[]);
+    compare(
+        &plain().change(r#"CMD ["facts"]"#).change("ENV PATH=/nowhere:/etc/passwd::/bin").change("WORKDIR /srv").build(),
+        &[],
+    );
+    compare(&plain().change(r#"CMD ["./facts"]"#).change("WORKDIR /bin").build(), &[]);
+    compare(&plain().change(r#"CMD ["bin/../facts"]"#).build(), &[]);
+    compare(&plain().change(r#"CMD ["/set-user-id"]"#).change("USER web").build(), &[]);
+    compare(&plain().change(r#"CMD ["/set-user-id"]"#).change("USER web").build(), &["--security-opt", "no-new-privileges"]);
+    compare(&plain().change("CMD [\"/facts\", \"\", \"a\\nb\", \"\\u00e9\"]").build(), &[]);
+}
+
+#[test]
+fn a_shell_form_command() {
+    let image = crate::support::busybox().file("/facts", facts(), 0o755).change("CMD A=1 exec /facts 9").build();
+    compare(&image, &[]);
+    let image = crate::support::busybox().file("/facts", facts(), 0o755).change("ENTRYPOINT /facts && exit 4").build();
+    compare(&image, &["--user", "web"]);
+}
+
+#[test]
+fn an_image_of_one_file() {
+    let bare = || Image::scratch().file("/facts", facts(), 0o755).change(r#"CMD ["/facts"]"#).build();
+    compare(&bare(), &[]);
+    compare(&bare(), &["--user", "1234"]);
+}
+
+#[test]
+fn file_capabilities_count() {
+    let mut builder = image();
+    // Version 2, effective; permitted: CAP_NET_RAW.
+    let attribute = [0x01, 0, 0, 0x02, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    builder.archive().append_pax_extensions([("SCHILY.xattr.security.capability", &attribute[..])]).unwrap();
+    let image = builder.file("/capable", facts(), 0o755).change(r#"CMD ["/capable"]"#).change("USER web").build();
+    compare(&image, &[]);
+    compare(&image, &["--security-opt", "no-new-privileges"]);
+    compare(&image, &["--user", "0"]);
+}
+
+#[test]
+fn a_command_that_cannot_start_is_told_in_the_engines_words() {
+    let builder = || {
+        image().file("/etc/facts", facts(), 0o755).file("/data", b"no program", 0o644).file("/garbage", b"\x7fELF", 0o755).file(
+            "/script",
+            b"#!/no/shell\n",
+            0o755,
+        )
+    };
+    for (command, reason) in [
+        ("/missing", "exec: \"/missing\": stat /missing: no such file or directory"),
+        ("missing", "exec: \"missing\": executable file not found in $PATH"),
+        ("/data", "exec: \"/data\": permission denied"),
+        ("/data/x", "exec: \"/data/x\": stat /data/x: not a directory"),
+        ("/etc", "exec: \"/etc\": permission denied"),
+        ("./passwd", "exec: \"./passwd\": permission denied"),
+        ("facts", "exec: \"facts\": cannot run executable found relative to current directory"),
+        ("/garbage", "exec /garbage: exec format error"),
+        ("/script", "exec /script: no such file or directory"),
+    ] {
+        let image = builder().change(&format!("CMD [\"{command}\"]")).change("ENV PATH=:").change("WORKDIR /etc").build();
+        let plain = docker_output(&["run", "--rm", &image.name]);
+        let said = String::from_utf8_lossy(&plain.stderr).into_owned();
+        assert!(said.contains(reason), "docker says {said}");
+        Slim::build(&image, &["--http-probe=false"]).run().fails(5, reason);
+    }
+    let image = image().change(r#"CMD ["/facts"]"#).build();
+    Slim::build(&image, &["--user", "nobody"]).run().fails(5, "unable to find user nobody: no matching entries in passwd file");
+    Slim::build(&image, &["--user", "web:none"]).run().fails(5, "unable to find group none: no matching entries in group file");
+    let left = docker(&["ps", "-aq", "--filter", &format!("ancestor={}", image.name)]);
+    assert_eq!(left, "");
+}

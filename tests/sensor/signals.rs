@@ -1,0 +1,75 @@
+//! Signals and ends: who is hit by kill(-1), who is reaped, how a target dies. The sensor's own processes beside the
+//! target are neither hit nor seen by any of it.
+
+use slim::observe::observation::Sense;
+
+use crate::support::{Image, Slim, compile, docker_output};
+
+/// Runs the image plainly and observed; the log of both.
+fn both(image: &Image, command: &str, options: &[&str]) -> (String, String) {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let plain = docker_output(&[&["run", "--rm"], options, &[image.name.as_str()], &words].concat());
+    let flags = [
+        "--http-probe=false",
+        "--continue-after",
+        "app-exit",
+        "--show-clogs",
+        "--observation-out",
+        "seen.jsonl",
+        "--cmd",
+        command,
+    ];
+    let run = Slim::build(image, &[&flags, options].concat()).run().ok();
+    let observation = run.observation("seen.jsonl");
+    assert_eq!(observation.end.exit_code, plain.status.code().map(i64::from), "{command}");
+    assert_eq!(observation.end.counters.lost, 0);
+    assert!(observation.end.complete);
+    let log = run.stderr().lines().filter_map(|line| line.strip_prefix("| ")).map(|line| format!("{line}\n")).collect();
+    (String::from_utf8_lossy(&plain.stdout).into_owned(), log)
+}
+
+#[test]
+fn kill_everybody() {
+    let program = compile(include_str!("../programs/signals.c"));
+    let image = Image::scratch().file("/signals", &program, 0o755).build();
+    let pairs = "0 15 0 9 1000 15 1000 0 3000 15 3000 18 0 65 0 -1";
+    let (plain, observed) = both(&image, &format!("/signals {pairs}"), &[]);
+    assert_eq!(plain.matches("reaped 5, then error 10").count(), 8, "{plain}");
+    assert_eq!(observed, plain);
+    // A root without CAP_KILL may signal root's processes only.
+    let (plain, observed) = both(&image, "/signals 0 15 0 9", &["--cap-drop", "KILL"]);
+    assert_eq!(plain.matches("spared").count(), 6, "{plain}");
+    assert_eq!(observed, plain);
+}
+
+#[test]
+fn a_target_that_ends_every_process_it_sees() {
+    let program = compile(include_str!("../programs/shutdown.c"));
+    let image = Image::scratch().file("/shutdown", &program, 0o755).file("/late", b"", 0o644).build();
+    let (plain, observed) = both(&image, "/shutdown", &[]);
+    assert_eq!(plain, "ended 2, then read /late: 0\n");
+    assert_eq!(observed, plain);
+}
+
+#[test]
+fn deaths_have_their_exit_codes() {
+    let program = compile(include_str!("../programs/deaths.c"));
+    let image = Image::scratch().file("/deaths", &program, 0o755).file("/last", b"", 0o644).build();
+    for (how, code) in [("exit", 3), ("exit_group", 4), ("thread", 5), ("abort", 139), ("segv", 139), ("child", 6)] {
+        let words = ["--http-probe=false", "--observation-out", "seen.jsonl", "--cmd", &format!("/deaths {how}")];
+        // A failure is nothing to build from, but it was observed all the same.
+        let run = Slim::build(&image, &words).run().fails(5, &format!("the program ended with exit code {code} by itself"));
+        let observation = run.observation("seen.jsonl");
+        let end = &observation.end;
+        assert_eq!((end.exit_code, end.complete, end.counters.lost), (Some(code), true, 0), "{how}");
+        assert_eq!(
+            docker_output(&["run", "--rm", &image.name, "/deaths", how]).status.code().map(i64::from),
+            Some(code),
+            "{how}"
+        );
+        assert!(observation.uses.iter().any(|used| used.path == b"/last" && used.sense == Sense::Notify), "{how}");
+        // Where the kernel ends everything at once, the monitor may or may not have had its last word.
+        assert!(code > 128 || !end.tail_unknown, "{how}");
+        assert_eq!(run.stderr().contains("last moment"), end.tail_unknown, "{how}: {}", run.stderr());
+    }
+}

@@ -1,0 +1,104 @@
+# What `demo` and `tests/run` share: packages that are missing are installed, a daemon that is missing is started, and
+# stopped again at the end. To be sourced by a bash script with `set -euo pipefail`.
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+# at_exit FUNCTION: calls it when the script ends, however it ends; the last one given comes first.
+at_exit() {
+    exit_functions="$1 ${exit_functions:-}"
+    trap run_exit_functions EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+
+run_exit_functions() {
+    local status=$? function
+    trap '' INT TERM HUP
+    for function in $exit_functions; do $function || true; done
+    exit $status
+}
+
+is_root() { [ "$(id -u)" = 0 ]; }
+
+# need WHAT=PACKAGE...: installs the packages of which WHAT, a program or an absolute path, isn't there.
+need() {
+    local pair what packages=()
+    for pair; do
+        what=${pair%%=*}
+        case $what in
+        /*) [ -e "$what" ] ;;
+        *) command -v "$what" >/dev/null ;;
+        esac || packages+=("${pair#*=}")
+    done
+    [ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}"
+    hash -r
+}
+
+install_packages() {
+    command -v apt-get >/dev/null || die "missing on this machine, which has no apt-get: $*"
+    is_root || die "missing: $*; install it, or run this as root"
+    say "installing $*"
+    local install=(apt-get install -y -q --no-install-recommends "$@")
+    export DEBIAN_FRONTEND=noninteractive
+    # Package lists may be missing, or older than what the mirror still has.
+    "${install[@]}" >&2 || { apt-get update -q >&2 && "${install[@]}" >&2; } || die "apt-get cannot install $*"
+}
+
+need_rust() {
+    command -v cargo >/dev/null || die "cargo is missing: install Rust 1.95 or newer, see https://rustup.rs"
+    need cc=gcc /usr/include/stdlib.h=libc6-dev
+}
+
+need_docker() {
+    # `docker.io` brings the client too, up to Debian 12; a client without a daemon is no reason to install one.
+    docker version >/dev/null 2>&1 || need dockerd=docker.io
+    command -v docker >/dev/null || need docker=docker-cli
+    start_daemon
+}
+
+# Starts a Docker daemon where none answers; it is stopped when the script ends, however it ends.
+# DOCKERD_OPTIONS: more flags for it, such as `--storage-driver vfs`.
+start_daemon() {
+    if docker version >/dev/null 2>&1; then return; fi
+    local host=${DOCKER_HOST:-unix:///var/run/docker.sock}
+    case $host in
+    unix://*) ;;
+    *) die "no Docker daemon answers at DOCKER_HOST=$host: start it, or unset DOCKER_HOST" ;;
+    esac
+    is_root || die "no Docker daemon answers at $host: start it, or run this as root"
+    drop_stale_pid_file /var/run/docker.pid dockerd
+    drop_stale_pid_file /var/run/docker/containerd/containerd.pid containerd
+    daemon_log=$(mktemp -t slim-dockerd.XXXXXX)
+    say "starting a Docker daemon at $host, its log is $daemon_log"
+    # In a session of its own, so that Ctrl-C ends the daemon last, after what uses it.
+    # shellcheck disable=SC2086 # options are words
+    setsid dockerd --host "$host" ${DOCKERD_OPTIONS:-} </dev/null >"$daemon_log" 2>&1 &
+    daemon_pid=$!
+    at_exit stop_daemon
+    local deadline=$((SECONDS + 60))
+    until docker version >/dev/null 2>&1; do
+        if ! kill -0 "$daemon_pid" 2>/dev/null || [ $SECONDS -gt $deadline ]; then
+            tail -n 20 "$daemon_log" >&2
+            die "the Docker daemon does not start: its log, $daemon_log, ends as above"
+        fi
+        sleep 0.2
+    done
+}
+
+# A daemon that was killed leaves its number, which may be somebody else's by now; the next one would not start.
+drop_stale_pid_file() {
+    local pid
+    pid=$(cat "$1" 2>/dev/null) || return 0
+    case $(readlink "/proc/$pid/exe") in
+    */"$2" | */"$2 (deleted)") ;;
+    *) rm -f "$1" ;;
+    esac
+}
+
+stop_daemon() {
+    say "stopping the Docker daemon that was started"
+    kill "$daemon_pid" 2>/dev/null || true
+    wait "$daemon_pid" || true
+    [ "$status" -ne 0 ] || rm -f "$daemon_log"
+}
