@@ -70,15 +70,31 @@ pub(super) fn command_line(id: i32) -> Vec<u8> {
     contents(&format!("/proc/{id}/cmdline"), 4096).unwrap_or_default()
 }
 
-/// How many threads a process has.
-pub(super) fn threads(id: i32) -> usize {
-    std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count)
+/// The threads of a process. (A first thread that has ended stays while there are others.)
+pub(super) fn threads(id: i32) -> impl Iterator<Item = i32> {
+    numbers_in(&format!("/proc/{id}/task"))
+}
+
+/// Whether a thread has ended.
+pub(super) fn has_ended(thread: i32) -> bool {
+    contents(&format!("/proc/{thread}/stat"), 4096).is_none_or(|stat| is_zombie(&stat))
+}
+
+/// Whether the state in a /proc/PID/stat is that of a zombie. It follows the name, which may be anything, in parentheses.
+fn is_zombie(stat: &[u8]) -> bool {
+    let name_end = stat.iter().rposition(|&byte| byte == b')');
+    name_end.is_none_or(|end| matches!(stat.get(end + 2), None | Some(b'Z' | b'X' | b'x')))
 }
 
 /// The processes that there are.
 pub(super) fn all() -> Vec<i32> {
-    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    numbers_in("/proc").collect()
+}
+
+/// The entries of a directory that are numbers.
+fn numbers_in(directory: &str) -> impl Iterator<Item = i32> + use<> {
+    let names = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// A file's beginning.
@@ -98,6 +114,16 @@ mod tests {
         assert_eq!(own.process, std::process::id() as i32);
         assert_eq!(own.parent, nix::unistd::getppid().as_raw());
         assert_eq!(own.users[1], nix::unistd::geteuid().as_raw());
+    }
+
+    #[test]
+    fn threads_that_ended_do_not_count() {
+        let own = std::process::id() as i32;
+        assert!(threads(own).any(|thread| thread == own) && !has_ended(own));
+        assert!(threads(-1).next().is_none() && has_ended(-1));
+        assert!(!is_zombie(b"7 (a) Z 1) S 1 7"));
+        assert!(is_zombie(b"7 (a) S 1) Z 1 7"));
+        assert!(is_zombie(b"7 (a)") && is_zombie(b""));
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! directory from /proc: the path is what the call will use. (Another thread could still change that memory before the
 //! kernel reads it; only a program that wants to deceive does so, and the second sense sees the open then.)
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -29,6 +30,11 @@ const RESOLVE_IN_ROOT: u64 = 0x10;
 /// The thread cache is dropped at this size: ids of threads that were killed stay in it.
 const MAX_THREADS: usize = 1 << 16;
 
+/// How long a thread that was let end may take to do so: looked at this often, ...
+const END_LOOKS: u32 = 100;
+/// ... this far apart.
+const END_PAUSE: Duration = Duration::from_millis(1);
+
 /// Once a process has changed its root, each call's root is looked up (all sessions: roots are inherited).
 static ROOTS_DIFFER: AtomicBool = AtomicBool::new(false);
 
@@ -44,6 +50,8 @@ pub(super) struct Watch<'a> {
     started: bool,
     ended: bool,
     threads: HashMap<i32, Thread>,
+    /// Threads of the first process that were let end.
+    ending: HashSet<i32>,
     path: Box<[u8; PATH_MAX]>,
 }
 
@@ -69,7 +77,17 @@ enum Unread {
 impl<'a> Watch<'a> {
     pub(super) fn new(shared: &'a Shared, session: u32, first: i32, listener: OwnedFd) -> Watch<'a> {
         let path = Box::new([0; PATH_MAX]);
-        Watch { shared, session, first, listener, started: false, ended: false, threads: HashMap::new(), path }
+        Watch {
+            shared,
+            session,
+            first,
+            listener,
+            started: false,
+            ended: false,
+            threads: HashMap::new(),
+            ending: HashSet::new(),
+            path,
+        }
     }
 
     /// Serves until no process with this filter is left.
@@ -280,10 +298,30 @@ impl<'a> Watch<'a> {
     fn exit(&mut self, call: &Notification, number: Sysno) {
         self.shared.telling.count(call.number, true);
         let Some(status) = self.forget(call.thread) else { return };
-        let is_last = number == Sysno::exit_group || process::threads(status.process) == 1;
-        if status.process == self.first && is_last {
-            self.finish(Some((call.arguments[0] & 0xff) as i32));
+        if status.process != self.first {
+            return;
         }
+        if number == Sysno::exit_group || self.is_last_thread(call.thread) {
+            self.finish(Some((call.arguments[0] & 0xff) as i32));
+        } else {
+            self.ending.insert(call.thread);
+        }
+    }
+
+    /// Whether all other threads of the first process have ended. Who was let end is waited for, as it will soon be gone;
+    /// if it stays, another thread has taken its number.
+    fn is_last_thread(&self, thread: i32) -> bool {
+        for _ in 0..END_LOOKS {
+            let others: Vec<i32> = process::threads(self.first).filter(|&other| other != thread).collect();
+            if others.iter().any(|other| !self.ending.contains(other)) {
+                return false;
+            }
+            if others.iter().all(|&other| process::has_ended(other)) {
+                return true;
+            }
+            std::thread::sleep(END_PAUSE);
+        }
+        false
     }
 
     fn finish(&mut self, status: Option<i32>) {
