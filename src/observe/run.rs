@@ -388,6 +388,9 @@ impl Run<'_> {
     async fn judge_http(&mut self, target: &Target, result: &HttpResult) -> Result<(), ObserveError> {
         let was_asked_for = self.request.probes.http == HttpProbe::On;
         let is_served = result.answered() > 0;
+        if result.failed() > 0 {
+            hear_of_end(target).await;
+        }
         match self.exit_code(target).await? {
             // One that has answered everything may end.
             Some(0) if result.failed() == 0 || (!is_served && !was_asked_for) => {}
@@ -479,6 +482,9 @@ impl Run<'_> {
         }
         let milliseconds = begun.elapsed().as_millis() as u64;
         let (exit_code, stdout, stderr) = (finished.exit_code, finished.stdout, finished.stderr);
+        if exit_code.is_none_or(|code| code > 128) {
+            hear_of_end(target).await;
+        }
         Ok(ExecRecord { command, exit_code, milliseconds, stdout, stderr })
     }
 
@@ -644,6 +650,12 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Where something broke off, the target may have ended; that is told by another way, and can come a little later.
+async fn hear_of_end(target: &Target) {
+    const LATE: Duration = Duration::from_secs(1);
+    let _ = tokio::time::timeout(LATE, target.monitor.wait_for(Status::is_over)).await;
 }
 
 async fn died(target: &Target, exit_code: i64, when: &'static str) -> ObserveError {

@@ -30,7 +30,6 @@ use crate::image::source::SourceImage;
 /// How long the end of a target that was killed may take to be told.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 
-
 /// What goes wrong with a target.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
