@@ -1,6 +1,6 @@
 //! The sensor: the target can't tell that it is observed, and nothing of what it does is lost.
 
-mod alike;
+pub mod alike;
 mod lossless;
 mod signals;
 mod ways;

@@ -15,7 +15,8 @@ fn facts() -> &'static [u8] {
     PROGRAM.get_or_init(|| compile(include_str!("../programs/facts.c")))
 }
 
-fn image() -> Builder {
+/// An image with the program that tells facts, and users.
+pub fn image() -> Builder {
     Image::scratch()
         .file("/facts", facts(), 0o755)
         .file("/set-user-id", facts(), 0o4755)
@@ -58,7 +59,13 @@ fn without_the_known(observed: &mut Vec<String>, plain: &mut Vec<String>) {
 /// Runs the image plainly and observed, with the same options, and compares what the program says.
 #[track_caller]
 fn compare(image: &Image, options: &[&str]) {
-    let plain = docker_output(&[&["run", "--rm"], options, &[&image.name]].concat());
+    compare_with(image, options, &[], options);
+}
+
+/// The same where docker spells the options in another way, or takes a command.
+#[track_caller]
+pub fn compare_with(image: &Image, docker_options: &[&str], command: &[&str], options: &[&str]) {
+    let plain = docker_output(&[&["run", "--rm"], docker_options, &[image.name.as_str()], command].concat());
     let mut plain_lines = lines(&String::from_utf8_lossy(&plain.stdout));
     let words =
         [&["--http-probe=false", "--continue-after", "app-exit", "--show-clogs", "--observation-out", "seen.jsonl"], options]

@@ -1,0 +1,177 @@
+//! The commands of a run, and the image's health check: beside the target while it runs, else in containers of their own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use slim_probes::{ExecCommand, ExecRecord, OutputCollector};
+
+use super::end::{died, hear_of_end};
+use super::{ObserveError, Run};
+use crate::observe::observation::PhaseKind;
+use crate::observe::target::{Target, TargetError, TargetSpec};
+
+/// Docker's patience with a health check.
+const DEFAULT_HEALTH_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Run<'_> {
+    pub(super) async fn run_commands(&mut self, target: &Arc<Target>, spec: &TargetSpec) -> Result<(), ObserveError> {
+        let probes = self.request.probes;
+        let mut commands: Vec<(ExecCommand, &[u8])> = probes.commands.iter().map(|command| (command.clone(), &[][..])).collect();
+        if let Some((name, script)) = &probes.script {
+            commands.push((ExecCommand::Script(name.clone()), script));
+        }
+        let ran_at_first = !target.monitor.status().is_over();
+        for (number, (command, input)) in commands.into_iter().enumerate() {
+            let exit_code = self.exit_code(target).await?;
+            if let Some(exit_code) = exit_code.filter(|&code| ran_at_first && code != 0) {
+                return Err(died(target, exit_code, "before all commands were run").await);
+            }
+            let name = in_words(&command);
+            (self.request.progress)(format!("running `{name}`"));
+            let phase = self.recorder.phase(PhaseKind::Exec, &name);
+            let words = match &command {
+                ExecCommand::Direct(words) => words.clone(),
+                ExecCommand::Shell(text) => vec!["sh".to_owned(), "-c".to_owned(), text.clone()],
+                ExecCommand::Script(_) => vec!["sh".to_owned(), "-s".to_owned()],
+            };
+            let session = format!("exec-{number}");
+            let begun = Instant::now();
+            let record = if exit_code.is_some() {
+                self.run_alone(spec.with_command(words, input), &session, phase, command.clone(), begun).await?
+            } else {
+                target.monitor.phase(phase).await;
+                self.run_beside(target, &session, &words, input, command.clone(), begun).await?
+            };
+            self.recorder.answer(serde_json::json!({ "exec": record }));
+            self.commands.push(record);
+        }
+        Ok(())
+    }
+
+    /// Runs a command in the target's container.
+    async fn run_beside(
+        &self,
+        target: &Target,
+        session: &str,
+        words: &[String],
+        input: &[u8],
+        command: ExecCommand,
+        begun: Instant,
+    ) -> Result<ExecRecord, ObserveError> {
+        let finished = match target.run(session, words, input).await {
+            Ok(finished) => finished,
+            // It can end at any moment, and take the command with it.
+            Err(error) => match self.exit_code(target).await? {
+                Some(exit_code) => return Err(died(target, exit_code, "while a command was run in its container").await),
+                None => return Err(error.into()),
+            },
+        };
+        let sessions = target.monitor.status().sessions;
+        let end = sessions.values().find(|known| known.name == session).and_then(|known| known.end);
+        if end.is_some_and(|end| end.start_failed) {
+            return Err(cannot_run(&command, &finished.stderr.text));
+        }
+        let milliseconds = begun.elapsed().as_millis() as u64;
+        let (exit_code, stdout, stderr) = (finished.exit_code, finished.stdout, finished.stderr);
+        if exit_code.is_none_or(|code| code > 128) {
+            hear_of_end(target).await;
+        }
+        Ok(ExecRecord { command, exit_code, milliseconds, stdout, stderr })
+    }
+
+    /// Runs a command as the first process of a container of its own, as the target's has ended.
+    async fn run_alone(
+        &self,
+        spec: TargetSpec,
+        role: &str,
+        phase: u32,
+        command: ExecCommand,
+        begun: Instant,
+    ) -> Result<ExecRecord, ObserveError> {
+        let request = self.request;
+        let target = spec.start(request.engine, request.program, role, self.recorder.feed(phase)).await?;
+        let exit_code = target.container.wait().await.map_err(TargetError::from)?;
+        target.settle(&self.recorder, exit_code).await;
+        let milliseconds = begun.elapsed().as_millis() as u64;
+        let start_failed = target.session_end().is_some_and(|end| end.start_failed);
+        let container = target.container.clone();
+        let (stdout, stderr) = target.output().await;
+        tokio::spawn(async move { container.remove().await });
+        if start_failed {
+            return Err(cannot_run(&command, &stderr.text));
+        }
+        Ok(ExecRecord { command, exit_code: Some(exit_code), milliseconds, stdout, stderr })
+    }
+
+    /// Runs the image's health check once.
+    pub(super) async fn check_health(&mut self, target: &Arc<Target>) -> Result<(), ObserveError> {
+        let Some((words, timeout)) = self.health_check() else { return Ok(()) };
+        if target.monitor.status().is_over() {
+            return Ok(());
+        }
+        (self.request.progress)("running the health check".to_owned());
+        self.next_phase(target, PhaseKind::HealthCheck).await;
+        let command = ExecCommand::Direct(words.clone());
+        let begun = Instant::now();
+        let run = self.run_beside(target, "health-check", &words, b"", command.clone(), begun);
+        let record = match tokio::time::timeout(timeout, run).await {
+            Ok(Ok(record)) => record,
+            Ok(Err(ObserveError::Command { reason, .. })) => {
+                self.warnings.push(format!("the image's health check cannot be run: {reason}"));
+                return Ok(());
+            }
+            // It may end before it is asked how it is.
+            Ok(Err(ObserveError::Died { .. })) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                let nothing = || OutputCollector::default().finish();
+                let milliseconds = timeout.as_millis() as u64;
+                ExecRecord { command, exit_code: None, milliseconds, stdout: nothing(), stderr: nothing() }
+            }
+        };
+        match record.exit_code {
+            Some(0) => {}
+            Some(code) => self.warnings.push(format!("the image's health check failed with exit code {code}")),
+            None => self.warnings.push(format!("the image's health check did not end in {} s", timeout.as_secs())),
+        }
+        self.recorder.answer(serde_json::json!({ "health_check": record }));
+        self.health = Some(record);
+        Ok(())
+    }
+
+    /// The health check's command line and patience; `None` where the image has none.
+    fn health_check(&self) -> Option<(Vec<String>, Duration)> {
+        let config = self.request.image.config.config.as_ref()?;
+        let check = config.healthcheck.as_ref()?;
+        let (kind, rest) = check.test.as_ref()?.split_first()?;
+        let words = match kind.as_str() {
+            "CMD" => rest.to_vec(),
+            "CMD-SHELL" => {
+                let shell = config.shell.clone().unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned()]);
+                [shell, rest.to_vec()].concat()
+            }
+            _ => return None,
+        };
+        let timeout = check.timeout.and_then(|time| u64::try_from(time).ok()).filter(|&time| time > 0);
+        (!words.is_empty()).then(|| (words, timeout.map_or(DEFAULT_HEALTH_TIMEOUT, Duration::from_nanos)))
+    }
+}
+
+fn in_words(command: &ExecCommand) -> String {
+    match command {
+        ExecCommand::Direct(words) => words.join(" "),
+        ExecCommand::Shell(text) => text.clone(),
+        ExecCommand::Script(name) => format!("sh -s < {name}"),
+    }
+}
+
+fn cannot_run(command: &ExecCommand, said: &str) -> ObserveError {
+    let hint = match command {
+        ExecCommand::Direct(_) => "",
+        ExecCommand::Shell(_) => {
+            "; the command has shell syntax, so it needs the image's `sh`: quote it, or name a program directly"
+        }
+        ExecCommand::Script(_) => "; a script needs the image's `sh`",
+    };
+    ObserveError::Command { command: in_words(command), reason: format!("{}{hint}", said.trim()) }
+}
