@@ -8,10 +8,13 @@
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "nothing here is an interface")]
 
 mod build;
+mod daemon;
 mod failures;
 mod image;
 mod keep;
+mod leftovers;
 mod options;
 mod probing;
+mod pull;
 mod sensor;
 mod support;

@@ -9,6 +9,8 @@ use super::target::Target;
 
 /// Lines of the log that are shown.
 pub(super) const LOG_LINES: usize = 20;
+/// Lines in which a reason is looked for: standard output and standard error are logged side by side, in no sure order.
+const LINES_SEARCHED: usize = 200;
 /// Characters of a line that are shown: some programs log whole documents.
 const LINE_LENGTH: usize = 500;
 
@@ -43,25 +45,24 @@ pub struct Scene {
     listening: Vec<SocketAddr>,
     /// The end of the log.
     log: Vec<String>,
+    /// The log speaks of a service that isn't there.
+    lacks_a_service: bool,
 }
 
 impl Scene {
     /// Looks around in a container that runs, or has ended.
     pub async fn of(target: &Target) -> Scene {
-        Scene::new(&target.monitor.status().listening, target.container.log(LOG_LINES).await)
+        Scene::new(&target.monitor.status().listening, target.container.log(LINES_SEARCHED).await)
     }
 
     fn new(listening: &[Listener], log: Vec<String>) -> Scene {
         let mut listening: Vec<_> = listening.iter().map(|listener| SocketAddr::new(listener.address, listener.port)).collect();
         listening.sort_unstable();
         listening.dedup();
+        let lacks_a_service =
+            log.iter().map(|line| line.to_lowercase()).any(|line| UNREACHABLE.iter().any(|words| line.contains(words)));
         let log = log[log.len().saturating_sub(LOG_LINES)..].iter().map(|line| shortened(line)).collect();
-        Scene { listening, log }
-    }
-
-    /// The log speaks of a service that isn't there.
-    fn lacks_a_service(&self) -> bool {
-        self.log.iter().map(|line| line.to_lowercase()).any(|line| UNREACHABLE.iter().any(|words| line.contains(words)))
+        Scene { listening, log, lacks_a_service }
     }
 }
 
@@ -85,7 +86,7 @@ impl fmt::Display for Scene {
             return f.write_str("\nits log is empty");
         }
         write!(f, "\nits log ends with:\n  {}", self.log.join("\n  "))?;
-        if self.lacks_a_service() {
+        if self.lacks_a_service {
             f.write_str(
                 "\nit seems to need a service that it cannot reach: start that service in a Docker network, and name the network \
                  with `--network`",

@@ -184,7 +184,7 @@ impl TargetSpec {
         let mut words = vec![hidden::STUB.to_owned(), to_json(&stub)];
         words.extend(self.command.iter().cloned());
         (body.entrypoint, body.cmd) = (Some(vec![program.path()]), Some(words));
-        let (container, _) = program.create(engine, role, &body, false).await?;
+        let (container, sees_our_files) = program.create(engine, role, &body, false).await?;
         let output = match self.input.clone() {
             Some(input) => {
                 let (parts, to_command) = container.attach_parts().await?;
@@ -211,7 +211,9 @@ impl TargetSpec {
             let reason = format!("{complaints} (exit code {})", code.map_or("unknown".to_owned(), |code| code.to_string()));
             return Err(start_failure(&container, &reason).await);
         }
-        let published = published(&inspected?);
+        // A port that a daemon elsewhere publishes on its loopback is not to be reached from here.
+        let inspected = inspected?;
+        let published = if sees_our_files { published(&inspected) } else { BTreeMap::new() };
         Ok(Target { container, monitor, published, program: program.path(), stub, output })
     }
 }

@@ -49,6 +49,21 @@ pub fn shell(script: &str) -> Builder {
     busybox().cmd(&["sh", "-c", script])
 }
 
+/// A server on port 8080 with some pages, a declared volume, and a few megabytes to pack.
+pub fn web() -> Builder {
+    busybox()
+        .file("/www/index.html", b"<a href=/large>large</a>", 0o644)
+        .file("/www/large", &large(), 0o644)
+        .file("/www/hidden", b"hidden", 0o644)
+        .change("EXPOSE 8080")
+        .change("VOLUME /data")
+        .shell_cmd("httpd -f -p 8080 -h /www")
+}
+
+pub fn large() -> Vec<u8> {
+    (0..4_000_000_u32).flat_map(u32::to_le_bytes).collect()
+}
+
 impl Image {
     /// An image without any file.
     pub fn scratch() -> Builder {

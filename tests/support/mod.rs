@@ -2,13 +2,15 @@
 
 mod archive;
 mod image;
+mod running;
 mod slim;
 
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use archive::{Entries, entries, exported, layer};
-pub use image::{Builder, Image, busybox, shell};
+pub use image::{Builder, Image, busybox, large, shell, web};
+pub use running::{Running, until};
 pub use slim::{Run, Slim};
 
 /// For jobs that end by themselves, which need no probe.

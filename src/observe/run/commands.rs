@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use slim_probes::{ExecCommand, ExecRecord, OutputCollector};
 
-use super::end::died;
+use super::end::{died, hear_of_end};
 use super::{ObserveError, Run};
 use crate::observe::observation::PhaseKind;
 use crate::observe::target::{Target, TargetError, TargetSpec};
@@ -73,6 +73,9 @@ impl Run<'_> {
         }
         let milliseconds = begun.elapsed().as_millis() as u64;
         let (exit_code, stdout, stderr) = (finished.exit_code, finished.stdout, finished.stderr);
+        if exit_code.is_none_or(|code| code > 128) {
+            hear_of_end(target).await;
+        }
         Ok(ExecRecord { command, exit_code, milliseconds, stdout, stderr })
     }
 

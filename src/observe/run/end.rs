@@ -101,6 +101,12 @@ impl Run<'_> {
     }
 }
 
+/// Where something broke off, the target may have ended; that is told by another way, and can come a little later.
+pub(super) async fn hear_of_end(target: &Target) {
+    const LATE: Duration = Duration::from_secs(1);
+    let _ = tokio::time::timeout(LATE, target.monitor.wait_for(Status::is_over)).await;
+}
+
 /// The error that tells of an end too early.
 pub(super) async fn died(target: &Target, exit_code: i64, when: &'static str) -> ObserveError {
     ObserveError::Died { exit_code, when, scene: Scene::of(target).await }

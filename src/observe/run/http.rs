@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use slim_probes::{HttpResult, Speaks, probe_http};
 
-use super::end::died;
+use super::end::{died, hear_of_end};
 use super::ready::Ready;
 use super::{HttpProbe, ObserveError, Run};
 use crate::observe::probing::{ProbePhases, Reach};
@@ -56,6 +56,9 @@ impl Run<'_> {
     async fn judge_http(&mut self, target: &Target, result: &HttpResult) -> Result<(), ObserveError> {
         let was_asked_for = self.request.probes.http == HttpProbe::On;
         let is_served = result.answered() > 0;
+        if result.failed() > 0 {
+            hear_of_end(target).await;
+        }
         match self.exit_code(target).await? {
             // One that has answered everything may end.
             Some(0) if result.failed() == 0 || (!is_served && !was_asked_for) => {}
