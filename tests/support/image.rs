@@ -79,9 +79,21 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
+        let id = said(&["image", "inspect", "-f", "{{.Id}}", &self.name]);
         docker_output(&["rmi", "-f", &self.slim_name()]);
+        // What was built before the last time has lost its name; the history says what it was built from.
+        for image in said(&["images", "-q", "--filter", "dangling=true"]).lines() {
+            if !id.is_empty() && said(&["history", "--no-trunc", "--format", "{{.Comment}}", image]).contains(&id) {
+                docker_output(&["rmi", image]);
+            }
+        }
         docker_output(&["rmi", "-f", &self.name]);
     }
+}
+
+/// What the docker client says, whatever comes of it: in the middle of a failing test nothing may panic.
+fn said(arguments: &[&str]) -> String {
+    String::from_utf8_lossy(&docker_output(arguments).stdout).trim().to_owned()
 }
 
 impl Builder {
