@@ -47,6 +47,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         (_, true) => Level::Verbose,
         _ => Level::Normal,
     };
+    if level == Level::Verbose {
+        trace();
+    }
     let progress = Arc::new(Progress::new(level));
     let result = begin(cli, &progress);
     progress.done();
@@ -58,6 +61,14 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }
     }
     .into()
+}
+
+/// Shows what the steps tell of their work, on standard error.
+fn trace() {
+    let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr);
+    let lines = lines.without_time().with_target(false).with_ansi(super::style::wants_colour());
+    // Fails only where somebody traces already, who then sees it.
+    let _ = lines.try_init();
 }
 
 fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<(), Failure> {

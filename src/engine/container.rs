@@ -91,6 +91,7 @@ impl Engine {
     pub async fn create(&self, role: &str, mut body: ContainerCreateBody) -> Result<Container, EngineError> {
         body.labels.get_or_insert_default().extend(self.owner.labels());
         let name = format!("slim-{}-{role}", self.owner.run);
+        tracing::debug!(name, "create");
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let created = self.docker.create_container(Some(options), body).await.map_err(refused("create a container"))?;
         Ok(Container { engine: self.clone(), id: created.id })
@@ -142,6 +143,7 @@ impl Container {
     /// # Errors
     /// [`EngineError::Refused`]
     pub async fn start(&self) -> Result<(), EngineError> {
+        tracing::debug!(container = self.id, "start");
         self.engine.docker.start_container(&self.id, None).await.map_err(refused("start the container"))
     }
 
@@ -186,6 +188,7 @@ impl Container {
     /// # Errors
     /// [`EngineError::Refused`]
     pub async fn kill(&self, signal: &str) -> Result<(), EngineError> {
+        tracing::debug!(container = self.id, signal, "kill");
         let options = KillContainerOptionsBuilder::default().signal(signal).build();
         match self.engine.docker.kill_container(&self.id, Some(options)).await {
             Err(error) if !matches!(status(&error), Some(404 | 409)) => Err(refused(format!("send {signal}"))(error)),
@@ -254,6 +257,7 @@ impl Container {
     /// # Errors
     /// [`EngineError::Refused`]
     pub async fn exec_parts(&self, command: Vec<String>, with_input: bool) -> Result<(Parts, Input, Exec), EngineError> {
+        tracing::debug!(container = self.id, ?command, "exec");
         let config = ExecConfig {
             cmd: Some(command),
             user: Some("0".to_owned()),
@@ -279,6 +283,7 @@ impl Container {
     /// # Errors
     /// [`EngineError::Refused`]
     pub async fn remove(&self) -> Result<(), EngineError> {
+        tracing::debug!(container = self.id, "remove");
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.engine.docker.remove_container(&self.id, Some(options)).await {
             // 409: somebody is already removing it.
