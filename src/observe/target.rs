@@ -70,6 +70,8 @@ pub struct Target {
     pub monitor: Monitor,
     /// Published ports: where the container's port is to be reached from here.
     pub published: BTreeMap<u16, SocketAddr>,
+    /// What is mounted in the container.
+    pub mounts: Vec<Mount>,
     program: String,
     stub: StubSpec,
     /// Gathers its output, where that is wanted.
@@ -214,7 +216,8 @@ impl TargetSpec {
         // A port that a daemon elsewhere publishes on its loopback is not to be reached from here.
         let inspected = inspected?;
         let published = if sees_our_files { published(&inspected) } else { BTreeMap::new() };
-        Ok(Target { container, monitor, published, program: program.path(), stub, output })
+        let mounts = mounts_of(&inspected, &program.inside);
+        Ok(Target { container, monitor, published, mounts, program: program.path(), stub, output })
     }
 }
 
@@ -406,8 +409,7 @@ fn published(inspected: &ContainerInspectResponse) -> BTreeMap<u16, SocketAddr> 
 }
 
 /// What is mounted in a container, for the plan: which paths below are not the image's own.
-#[must_use]
-pub fn mounts_of(inspected: &ContainerInspectResponse, own: &str) -> Vec<Mount> {
+fn mounts_of(inspected: &ContainerInspectResponse, own: &str) -> Vec<Mount> {
     let engine = |target: &str| Mount { target: target.as_bytes().to_vec(), shows: Shows::Engine };
     let mut mounts: Vec<Mount> =
         ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", own].map(engine).into();

@@ -17,10 +17,10 @@ use slim_probes::{ExecCommand, ExecRecord, HttpCommand, HttpOptions, HttpResult}
 
 use self::end::DEFAULT_GRACE;
 use super::continue_after::ContinueAfter;
-use super::observation::{Header, Mount, Observation, PhaseKind};
+use super::observation::{Header, Observation, PhaseKind};
 use super::recorder::Recorder;
 use super::scene::{LOG_LINES, Scene};
-use super::target::{Target, TargetError, TargetSpec, mounts_of};
+use super::target::{Target, TargetError, TargetSpec};
 use crate::engine::docker::Engine;
 use crate::engine::inject::Program;
 use crate::engine::options::RunOptions;
@@ -211,7 +211,7 @@ impl Run<'_> {
         (request.progress)(format!("starting `{}`", spec.command.join(" ")));
         let feed = self.recorder.feed(start);
         let target = Arc::new(spec.start(request.engine, request.program, "target", feed).await?);
-        self.recorder.mounts(self.mounts(&target).await?);
+        self.recorder.mounts(target.mounts.clone());
         self.took("start", begun);
         self.started = Instant::now();
 
@@ -249,11 +249,6 @@ impl Run<'_> {
         ports.sort_unstable();
         ports.dedup();
         ports
-    }
-
-    async fn mounts(&self, target: &Target) -> Result<Vec<Mount>, ObserveError> {
-        let inspected = target.container.inspect().await.map_err(TargetError::from)?;
-        Ok(mounts_of(&inspected, &self.request.program.inside))
     }
 
     async fn exercise(&mut self, target: &Arc<Target>, spec: &TargetSpec) -> Result<(), ObserveError> {
