@@ -19,7 +19,7 @@ use crate::engine::docker::{Engine, EngineError};
 use crate::engine::inject::Program;
 use crate::exit::Exit;
 use crate::files::write_file_atomically;
-use crate::image::config::{CREATED_BY, created_at, slim_config};
+use crate::image::config::{created_at, slim_config};
 use crate::image::packer::{Packer, Skipped, TreeContents};
 use crate::image::reference::Reference;
 use crate::image::source::{self, SourceError, SourceImage};
@@ -149,7 +149,7 @@ impl Build<'_> {
             }
             other => other?,
         };
-        let image = SourceImage::new(&name, inspected)?;
+        let mut image = SourceImage::new(&name, inspected)?;
         self.report.image = Some(ImageFacts {
             name,
             id: image.id.clone(),
@@ -161,8 +161,8 @@ impl Build<'_> {
             let message = format!("the image is for `{}`, and slim minifies images for `linux` only", image.config.os);
             return Err(Failure { exit: Exit::Image, message });
         }
-        let steps = self.engine.created_by(&image.id).await?;
-        if !self.request.force && steps.first().is_some_and(|step| step.starts_with(CREATED_BY)) {
+        image.config.history = self.engine.history(&image.id).await?;
+        if !self.request.force && image.config.is_slim() {
             let message = format!("`{}` was made by slim already: build from its original, or say `--force`", image.name);
             return Err(Failure { exit: Exit::Image, message });
         }

@@ -13,6 +13,7 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use oci_spec::image::History;
 
 use super::endpoint::{self, Endpoint, EndpointError};
 use super::owner::Owner;
@@ -208,13 +209,18 @@ impl Engine {
         })
     }
 
-    /// What made each layer of an image, the newest first.
+    /// What made an image, step by step, the newest last as in its configuration; of each step the command alone.
     ///
     /// # Errors
     /// [`EngineError::Refused`].
-    pub async fn created_by(&self, image: &str) -> Result<Vec<String>, EngineError> {
-        let history = self.docker.image_history(image).await.map_err(refused(format!("tell the history of image `{image}`")))?;
-        Ok(history.into_iter().map(|item| item.created_by).collect())
+    pub async fn history(&self, image: &str) -> Result<Vec<History>, EngineError> {
+        let steps = self.docker.image_history(image).await.map_err(refused(format!("tell the history of image `{image}`")))?;
+        let step = |created_by| {
+            let mut step = History::default();
+            step.set_created_by(Some(created_by));
+            step
+        };
+        Ok(steps.into_iter().rev().map(|item| step(item.created_by)).collect())
     }
 
     /// Fetches an image from its registry.
