@@ -71,6 +71,7 @@ impl<'a> Client<'a> {
             milliseconds: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
             crawled: None,
             outcome,
+            request: Some(Box::new(command.clone())),
         }
     }
 

@@ -95,4 +95,4 @@ pub use self::exec::{
     ExecCommand, ExecError, ExecRecord, Output, OutputCollector, SHELL_CHARACTERS, SHELL_WORD_STARTS, SHELL_WORDS,
 };
 pub use self::record::{Answer, Crawled, HttpRecord, Outcome, Truncated};
-pub use self::run::{HttpOptions, HttpResult, PortResult, Speaks, probe_http};
+pub use self::run::{HttpOptions, HttpResult, PortResult, Speaks, probe_http, replay_http};

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::command::Protocol;
+use crate::command::{HttpCommand, Protocol};
 
 /// Most bytes of bodies that are kept in memory for comparing, over all records of a run.
 const MAX_KEPT_IN_ALL: usize = 64 << 20;
@@ -30,6 +30,9 @@ pub struct HttpRecord {
     pub crawled: Option<Crawled>,
     /// What came of it.
     pub outcome: Outcome,
+    /// The request itself, for asking again; only in memory, as its headers and body may be secret.
+    #[serde(skip)]
+    pub request: Option<Box<HttpCommand>>,
 }
 
 /// Where a request comes from that isn't a command of the user.
@@ -97,6 +100,17 @@ impl fmt::Display for Outcome {
 }
 
 impl HttpRecord {
+    /// The request that makes this record again: the one that was made, else, for a record that was read back, what is known
+    /// of it, without headers and body.
+    #[must_use]
+    pub fn to_command(&self) -> HttpCommand {
+        let known = self.request.as_deref().cloned();
+        let mut command =
+            known.unwrap_or_else(|| HttpCommand { method: self.method.clone(), ..HttpCommand::get(self.resource.as_str()) });
+        (command.port, command.protocol, command.crawl) = (Some(self.port), Some(self.protocol), false);
+        command
+    }
+
     /// The answer, where there is one.
     #[must_use]
     pub fn answer(&self) -> Option<&Answer> {
@@ -154,6 +168,7 @@ mod tests {
             attempts: 1,
             milliseconds: 0,
             crawled: None,
+            request: None,
             outcome: Outcome::Answered(Answer {
                 status: 200,
                 headers: vec![],

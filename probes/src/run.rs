@@ -105,6 +105,25 @@ pub async fn probe_http(
     HttpResult { ports: speaking(&requests, &records), records, crawls }
 }
 
+/// Makes requests again that were recorded (see [`HttpRecord::to_command`]), one after the other in the order of the records:
+/// the pages that a crawl found are asked for, not looked for. Every request is told to `phases` before it is made.
+pub async fn replay_http(
+    options: &HttpOptions,
+    recorded: &[HttpCommand],
+    connect: &dyn Connect,
+    phases: &dyn Phases,
+) -> HttpResult {
+    let client = Client::new(connect, options);
+    let requests = plan(recorded, &[]);
+    let mut records = Records::default();
+    for (port, command) in &requests {
+        phases.begin(&format!("{} {} on port {port}", command.method, command.resource)).await;
+        records.push(client.request(*port, command).await);
+    }
+    let records = records.all;
+    HttpResult { ports: speaking(&requests, &records), records, crawls: vec![] }
+}
+
 /// Each request with its port: command by command, so that a login comes before what needs it, on each port.
 fn plan<'a>(commands: &'a [HttpCommand], ports: &[u16]) -> Vec<(u16, &'a HttpCommand)> {
     let mut distinct = vec![];
@@ -327,11 +346,38 @@ mod tests {
         let json = serde_json::to_string(&result).expect("json");
         let read_back: HttpResult = serde_json::from_str(&json).expect("result");
         for record in &mut result.records {
+            assert!(record.request.take().is_some());
             if let Outcome::Answered(answer) = &mut record.outcome {
                 assert!(!std::mem::take(&mut answer.body).is_empty());
             }
         }
         assert_eq!(read_back, result);
+    }
+
+    #[tokio::test]
+    async fn a_crawl_is_repeated_page_by_page() {
+        let server = Server::answering(|request| {
+            let authorized = request.contains("authorization: Basic");
+            page(if path(request) == "/" && authorized { "<a href=/x><a href=/y>" } else { "" })
+        })
+        .await;
+        let login = HttpCommand { username: Some("u".into()), password: Some("p".into()), ..HttpCommand::front_page() };
+        let post = HttpCommand { method: "POST".into(), body: Some("data".into()), ..HttpCommand::get("/form") };
+        let first = probe_http(&options(), &[login, post], &[server.port], &Loopback, &Heard::default()).await;
+        assert_eq!(first.records.len(), 4);
+        let made = server.requests();
+        let recorded: Vec<HttpCommand> = first.records.iter().map(HttpRecord::to_command).collect();
+        let heard = Heard::default();
+        let again = replay_http(&options(), &recorded, &Loopback, &heard).await;
+        assert_eq!(heard.all()[3], format!("POST /form on port {}", server.port));
+        let answers = |result: &HttpResult| -> Vec<_> { result.records.iter().map(|record| record.outcome.clone()).collect() };
+        assert_eq!(answers(&again), answers(&first));
+        // The pages of a crawl are asked for in no sure order.
+        let sorted = |mut requests: Vec<String>| {
+            requests.sort_unstable();
+            requests
+        };
+        assert_eq!(sorted(server.requests().split_off(made.len())), sorted(made));
     }
 
     #[test]
