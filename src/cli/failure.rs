@@ -67,7 +67,11 @@ impl From<ObserveError> for Failure {
             ObserveError::Target(TargetError::Engine(_) | TargetError::Monitor(_)) => Exit::Engine,
             ObserveError::Target(TargetError::NoCommand) => Exit::Usage,
             ObserveError::Target(_) | ObserveError::Died { .. } => Exit::Target,
-            ObserveError::NotReady { .. } | ObserveError::NoAnswer { .. } | ObserveError::Command { .. } => Exit::Probes,
+            ObserveError::NotReady { .. }
+            | ObserveError::NoAnswer { .. }
+            | ObserveError::OnlyErrors { .. }
+            | ObserveError::Unhealthy { .. }
+            | ObserveError::Command { .. } => Exit::Probes,
             ObserveError::Incomplete(_) => Exit::Evidence,
         };
         Failure { exit, message: error.to_string() }

@@ -61,6 +61,8 @@ pub fn probes(flags: &ProbeFlags) -> Result<Probes, Failure> {
         continue_after: flags.continue_after,
         start_timeout: flags.start_timeout,
         keep_log: flags.show_log,
+        must_work: true,
+        replay: None,
     })
 }
 

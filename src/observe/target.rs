@@ -10,6 +10,7 @@ use std::time::Duration;
 use bollard::container::LogOutput;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfigLogConfig, PortBinding};
 use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
 use slim_probes::{Output, OutputCollector};
 use slim_sensor::stub::StubSpec;
 use tokio::io::AsyncWriteExt;
@@ -72,6 +73,8 @@ pub struct Target {
     pub published: BTreeMap<u16, SocketAddr>,
     /// What is mounted in the container.
     pub mounts: Vec<Mount>,
+    /// The container's host name.
+    pub hostname: String,
     program: String,
     stub: StubSpec,
     /// Gathers its output, where that is wanted.
@@ -88,7 +91,8 @@ pub struct Stopped {
 }
 
 /// See [`Stopped`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum How {
     /// By itself, after the stop signal.
     Ended,
@@ -217,7 +221,8 @@ impl TargetSpec {
         let inspected = inspected?;
         let published = if sees_our_files { published(&inspected) } else { BTreeMap::new() };
         let mounts = mounts_of(&inspected, &program.inside);
-        Ok(Target { container, monitor, published, mounts, program: program.path(), stub, output })
+        let hostname = inspected.config.and_then(|config| config.hostname).unwrap_or_default();
+        Ok(Target { container, monitor, published, mounts, hostname, program: program.path(), stub, output })
     }
 }
 

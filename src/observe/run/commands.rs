@@ -8,10 +8,28 @@ use slim_probes::{ExecCommand, ExecRecord, OutputCollector};
 use super::end::{died, hear_of_end};
 use super::{ObserveError, Run};
 use crate::observe::observation::PhaseKind;
+use crate::observe::scene::Scene;
 use crate::observe::target::{Target, TargetError, TargetSpec};
 
 /// Docker's patience with a health check.
 const DEFAULT_HEALTH_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often Docker lets one fail before the container is unhealthy.
+const DEFAULT_HEALTH_RETRIES: usize = 3;
+/// Some images let it fail for minutes while they start; ours is ready.
+const MAX_HEALTH_RETRIES: u64 = 10;
+/// Docker waits half a minute between two; nobody waits for that.
+const MAX_HEALTH_PAUSE: Duration = Duration::from_secs(1);
+/// The exit code of a shell for a command that isn't there.
+const NOT_STARTED: i64 = 127;
+
+/// The image's health check, ready to be run.
+struct HealthCheck {
+    words: Vec<String>,
+    timeout: Duration,
+    attempts: usize,
+    /// Between two attempts.
+    pause: Duration,
+}
 
 impl Run<'_> {
     pub(super) async fn run_commands(&mut self, target: &Arc<Target>, spec: &TargetSpec) -> Result<(), ObserveError> {
@@ -103,44 +121,75 @@ impl Run<'_> {
         Ok(ExecRecord { command, exit_code: Some(exit_code), milliseconds, stdout, stderr })
     }
 
-    /// Runs the image's health check once.
+    /// Runs the image's health check; where it fails, again as often as the engine would, before that counts.
     pub(super) async fn check_health(&mut self, target: &Arc<Target>) -> Result<(), ObserveError> {
-        let Some((words, timeout)) = self.health_check() else { return Ok(()) };
+        let Some(check) = self.health_check() else { return Ok(()) };
         if target.monitor.status().is_over() {
             return Ok(());
         }
         (self.request.progress)("running the health check".to_owned());
         self.next_phase(target, PhaseKind::HealthCheck).await;
-        let command = ExecCommand::Direct(words.clone());
-        let begun = Instant::now();
-        let run = self.run_beside(target, "health-check", &words, b"", command.clone(), begun);
-        let record = match tokio::time::timeout(timeout, run).await {
-            Ok(Ok(record)) => record,
-            Ok(Err(ObserveError::Command { reason, .. })) => {
-                self.warnings.push(format!("the image's health check cannot be run: {reason}"));
-                return Ok(());
+        let mut record = self.check_once(target, &check, 0).await?;
+        for attempt in 1..check.attempts {
+            if record.as_ref().is_none_or(|record| record.exit_code == Some(0)) {
+                break;
             }
-            // It may end before it is asked how it is.
-            Ok(Err(ObserveError::Died { .. })) => return Ok(()),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => {
-                let nothing = || OutputCollector::default().finish();
-                let milliseconds = timeout.as_millis() as u64;
-                ExecRecord { command, exit_code: None, milliseconds, stdout: nothing(), stderr: nothing() }
-            }
-        };
-        match record.exit_code {
-            Some(0) => {}
-            Some(code) => self.warnings.push(format!("the image's health check failed with exit code {code}")),
-            None => self.warnings.push(format!("the image's health check did not end in {} s", timeout.as_secs())),
+            tokio::time::sleep(check.pause).await;
+            record = self.check_once(target, &check, attempt).await?;
         }
+        let Some(record) = record else { return Ok(()) };
+        let problem = match record.exit_code {
+            Some(0) => None,
+            Some(code) => Some(format!("failed with exit code {code}")),
+            None => Some(format!("did not end in {} s", check.timeout.as_secs())),
+        };
+        let said = [&record.stderr.text, &record.stdout.text].map(|text| text.trim().to_owned()).join(" ");
         self.recorder.answer(serde_json::json!({ "health_check": record }));
         self.health = Some(record);
-        Ok(())
+        match problem {
+            Some(problem) if self.request.probes.must_work => {
+                Err(ObserveError::Unhealthy { problem, said, scene: Scene::of(target).await })
+            }
+            Some(problem) => {
+                self.warnings.push(format!("the image's health check {problem}"));
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
-    /// The health check's command line and patience; `None` where the image has none.
-    fn health_check(&self) -> Option<(Vec<String>, Duration)> {
+    /// One attempt; `None` where it could not be made as the target ends.
+    async fn check_once(
+        &mut self,
+        target: &Arc<Target>,
+        check: &HealthCheck,
+        attempt: usize,
+    ) -> Result<Option<ExecRecord>, ObserveError> {
+        let session = format!("health-check-{attempt}");
+        let command = ExecCommand::Direct(check.words.clone());
+        let begun = Instant::now();
+        let run = self.run_beside(target, &session, &check.words, b"", command.clone(), begun);
+        let nothing = || OutputCollector::default().finish();
+        let failed = |exit_code, stderr| {
+            let milliseconds = begun.elapsed().as_millis() as u64;
+            ExecRecord { command: command.clone(), exit_code, milliseconds, stdout: nothing(), stderr }
+        };
+        match tokio::time::timeout(check.timeout, run).await {
+            Ok(Ok(record)) => Ok(Some(record)),
+            Ok(Err(ObserveError::Command { reason, .. })) => {
+                let mut said = OutputCollector::default();
+                said.push(reason.as_bytes());
+                Ok(Some(failed(Some(NOT_STARTED), said.finish())))
+            }
+            // It may end before it is asked how it is.
+            Ok(Err(ObserveError::Died { .. })) => Ok(None),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Ok(Some(failed(None, nothing()))),
+        }
+    }
+
+    /// The image's health check; `None` where it has none.
+    fn health_check(&self) -> Option<HealthCheck> {
         let config = self.request.image.config.config.as_ref()?;
         let check = config.healthcheck.as_ref()?;
         let (kind, rest) = check.test.as_ref()?.split_first()?;
@@ -152,8 +201,11 @@ impl Run<'_> {
             }
             _ => return None,
         };
-        let timeout = check.timeout.and_then(|time| u64::try_from(time).ok()).filter(|&time| time > 0);
-        (!words.is_empty()).then(|| (words, timeout.map_or(DEFAULT_HEALTH_TIMEOUT, Duration::from_nanos)))
+        let positive = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).filter(|&number| number > 0);
+        let attempts = positive(check.retries).map_or(DEFAULT_HEALTH_RETRIES, |retries| retries.min(MAX_HEALTH_RETRIES) as usize);
+        let pause = positive(check.interval).map_or(MAX_HEALTH_PAUSE, |time| Duration::from_nanos(time).min(MAX_HEALTH_PAUSE));
+        let timeout = positive(check.timeout).map_or(DEFAULT_HEALTH_TIMEOUT, Duration::from_nanos);
+        (!words.is_empty()).then_some(HealthCheck { words, timeout, attempts, pause })
     }
 }
 

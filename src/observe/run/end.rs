@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ObserveError, Run};
+use super::{ObserveError, Run, RunEnd};
 use crate::observe::monitor::Status;
 use crate::observe::observation::PhaseKind;
 use crate::observe::scene::Scene;
@@ -40,7 +40,9 @@ impl Run<'_> {
     pub(super) async fn stop(&mut self, target: &Target) -> Result<(), ObserveError> {
         let begun = Instant::now();
         let exit_code = if target.monitor.status().is_over() {
-            target.ended().await?
+            let exit_code = target.ended().await?;
+            self.course.end = RunEnd::ByItself { exit_code };
+            exit_code
         } else {
             (self.request.progress)("stopping it".to_owned());
             self.next_phase(target, PhaseKind::Stop).await;
@@ -48,7 +50,10 @@ impl Run<'_> {
             let signal = config.and_then(|config| config.stop_signal.clone()).unwrap_or_else(|| "SIGTERM".to_owned());
             let grace = config.and_then(|config| config.stop_timeout).and_then(|grace| u64::try_from(grace).ok());
             let grace = grace.map_or(DEFAULT_GRACE, Duration::from_secs);
+            let signalled = Instant::now();
             let stopped = target.stop(&signal, grace).await?;
+            let milliseconds = signalled.elapsed().as_millis() as u64;
+            self.course.end = RunEnd::Stopped { how: stopped.how, exit_code: stopped.exit_code, milliseconds };
             match stopped.how {
                 How::Ended => {}
                 How::Killed => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use slim_probes::{HttpResult, Speaks, probe_http};
+use slim_probes::{HttpResult, Speaks, probe_http, replay_http};
 
 use super::end::{died, hear_of_end};
 use super::ready::Ready;
@@ -43,7 +43,10 @@ impl Run<'_> {
         (self.request.progress)(format!("probing HTTP on {}", ports_in_words(&ports)));
         let reach = Reach::new(Arc::clone(target));
         let phases = ProbePhases::new(Arc::clone(target), self.recorder.clone());
-        let result = probe_http(&probes.http_options, &probes.requests, &ports, &reach, &phases).await;
+        let result = match &probes.replay {
+            Some(recorded) => replay_http(&probes.http_options, recorded, &reach, &phases).await,
+            None => probe_http(&probes.http_options, &probes.requests, &ports, &reach, &phases).await,
+        };
         for record in &result.records {
             self.recorder.answer(serde_json::json!({ "http": record }));
         }
@@ -66,7 +69,8 @@ impl Run<'_> {
             None => {}
         }
         if is_served {
-            return Ok(());
+            let fails = self.request.probes.must_work && result.server_errors() == result.answered();
+            return if fails { Err(only_errors(result, Scene::of(target).await)) } else { Ok(()) };
         }
         if was_asked_for {
             let details = result.ports.iter().map(|port| match &port.speaks {
@@ -90,6 +94,12 @@ impl Run<'_> {
         let exposed: Vec<u16> = listening.iter().copied().filter(|port| wanted.contains(port)).collect();
         if exposed.is_empty() { listening.to_vec() } else { exposed }
     }
+}
+
+fn only_errors(result: &HttpResult, scene: Scene) -> ObserveError {
+    let example = result.records.iter().find(|record| record.answer().is_some());
+    let example = example.map(|record| format!("`{} {}`: {}", record.method, record.resource, record.outcome));
+    ObserveError::OnlyErrors { answered: result.answered(), example: example.unwrap_or_default(), scene }
 }
 
 fn ports_in_words(ports: &[u16]) -> String {

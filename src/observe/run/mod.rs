@@ -5,6 +5,7 @@
 //! then is returned beside the error: a report is written of failures too.
 
 mod commands;
+mod course;
 mod end;
 mod http;
 mod ready;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use slim_probes::{ExecCommand, ExecRecord, HttpCommand, HttpOptions, HttpResult};
 
+pub use self::course::{Course, RunEnd};
 use self::end::DEFAULT_GRACE;
 use super::continue_after::ContinueAfter;
 use super::observation::{Header, Observation, PhaseKind};
@@ -61,6 +63,10 @@ pub struct Probes {
     pub start_timeout: Duration,
     /// Keep the whole log.
     pub keep_log: bool,
+    /// A program that answers with server errors alone, or whose health check fails, is an error and no warning.
+    pub must_work: bool,
+    /// Requests that were recorded in an earlier run, to be made again in place of `requests`: nothing is looked for.
+    pub replay: Option<Vec<HttpCommand>>,
 }
 
 /// Why an observation is not good enough to build from.
@@ -100,6 +106,28 @@ pub enum ObserveError {
         /// How the program was found.
         scene: Scene,
     },
+    /// It answers, but with nothing that could be compared or trusted.
+    #[error(
+        "each of the {answered} HTTP probes was answered with a server error, such as {example}: the program does not work here{scene}\nwith `--verify=off` this is a warning"
+    )]
+    OnlyErrors {
+        /// How many.
+        answered: usize,
+        /// One of them, in words.
+        example: String,
+        /// How the program was found.
+        scene: Scene,
+    },
+    /// The image's own health check.
+    #[error("the image's health check {problem}: {said}{scene}\nwith `--verify=off` this is a warning")]
+    Unhealthy {
+        /// How it failed, in words.
+        problem: String,
+        /// The end of what it said.
+        said: String,
+        /// How the program was found.
+        scene: Scene,
+    },
     /// A command could not be started.
     #[error("the command `{command}` could not be run: {reason}")]
     Command {
@@ -126,8 +154,12 @@ pub struct Observed {
     pub health: Option<ExecRecord>,
     /// What the user should know.
     pub warnings: Vec<String>,
-    /// The target's log, where it was asked for.
+    /// How the program went.
+    pub course: Course,
+    /// The target's log: all where it was asked for, else its end.
     pub log: Vec<String>,
+    /// How the engine or the stub refused to start the program, where they did.
+    pub start_failure: Option<String>,
     /// Seconds that the parts took, in order.
     pub seconds: Vec<(&'static str, f64)>,
 }
@@ -159,10 +191,12 @@ pub async fn observe(request: &ObserveRequest<'_>) -> (Observed, Result<(), Obse
         health: None,
         warnings: vec![],
         log: vec![],
+        course: Course::default(),
         seconds: vec![],
         started: Instant::now(),
     };
     let result = run.all().await;
+    run.recorder.answer(serde_json::json!({ "course": run.course }));
     let image = request.image;
     let observation = run.recorder.finish(|fanotify| Header {
         tool: format!("slim {}", env!("CARGO_PKG_VERSION")),
@@ -176,8 +210,12 @@ pub async fn observe(request: &ObserveRequest<'_>) -> (Observed, Result<(), Obse
         Ok(()) if !observation.end.complete => Err(ObserveError::Incomplete(losses(&observation))),
         other => other,
     };
-    let Run { http, commands, health, warnings, log, seconds, .. } = run;
-    (Observed { observation, http, commands, health, warnings, log, seconds }, result)
+    let start_failure = match &result {
+        Err(ObserveError::Target(TargetError::Start(reason))) => Some(reason.clone()),
+        _ => None,
+    };
+    let Run { http, commands, health, warnings, course, log, seconds, .. } = run;
+    (Observed { observation, http, commands, health, warnings, course, log, start_failure, seconds }, result)
 }
 
 fn losses(observation: &Observation) -> String {
@@ -197,6 +235,7 @@ struct Run<'a> {
     health: Option<ExecRecord>,
     warnings: Vec<String>,
     log: Vec<String>,
+    course: Course,
     seconds: Vec<(&'static str, f64)>,
     /// When the target had been started.
     started: Instant,
@@ -205,7 +244,8 @@ struct Run<'a> {
 impl Run<'_> {
     async fn all(&mut self) -> Result<(), ObserveError> {
         let request = self.request;
-        let spec = TargetSpec::new(request.image, request.options, &self.published_ports(), true)?;
+        let with_fanotify = request.probes.replay.is_none();
+        let spec = TargetSpec::new(request.image, request.options, &self.published_ports(), with_fanotify)?;
         let start = self.recorder.phase(PhaseKind::Start, "");
         let begun = Instant::now();
         (request.progress)(format!("starting `{}`", spec.command.join(" ")));
@@ -215,11 +255,11 @@ impl Run<'_> {
         self.took("start", begun);
         self.started = Instant::now();
 
+        self.course.hostname.clone_from(&target.hostname);
         let result = self.exercise(&target, &spec).await;
+        self.course.listening_on(&target.monitor.status().listening);
         let stopped = self.stop(&target).await;
-        if request.probes.keep_log {
-            self.log = target.container.log(MAX_LOG_LINES).await;
-        }
+        self.log = target.container.log(if request.probes.keep_log { MAX_LOG_LINES } else { LOG_LINES }).await;
         // A failed removal is told by the final clean-up, which tries again.
         let container = target.container.clone();
         tokio::spawn(async move { container.remove().await });
@@ -233,7 +273,8 @@ impl Run<'_> {
     /// Ports of the container that should be reachable.
     fn published_ports(&self) -> Vec<u16> {
         let mut ports = self.wanted_ports();
-        ports.extend(self.request.probes.requests.iter().filter_map(|command| command.port));
+        let probes = self.request.probes;
+        ports.extend(probes.requests.iter().chain(probes.replay.iter().flatten()).filter_map(|command| command.port));
         ports
     }
 
