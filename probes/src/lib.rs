@@ -70,6 +70,7 @@ pub mod fuzzing {
 
 mod command;
 mod command_file;
+pub mod compare;
 mod connect;
 mod crawl;
 mod exchange;
