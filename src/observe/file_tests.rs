@@ -25,6 +25,7 @@ pub(in crate::observe) fn fixture() -> Observation {
             name: "app:latest".into(),
             architecture: "amd64".into(),
             options: vec!["--user www-data".into(), "--label a=\"ü\"\n".into()],
+            notify: true,
             fanotify: Fanotify::Refused("operation not permitted".into()),
         },
         phases: vec![
