@@ -196,6 +196,10 @@ pub(crate) const HOT: &[Sysno] = &[
     Sysno::select,
 ];
 
+/// Calls that the monitor depends on, whatever else is seen: ends are held until all is told, a signal to everybody is sent
+/// by the monitor, and who begins to listen may be ready.
+pub(crate) const LIFE: &[Sysno] = &[Sysno::exit, Sysno::exit_group, Sysno::kill, Sysno::listen];
+
 /// The calls that are hot unless their arguments ask for new namespaces.
 pub(crate) const PROCESS_CREATION: &[Sysno] = &[Sysno::clone, Sysno::clone3];
 

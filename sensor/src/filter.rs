@@ -2,6 +2,8 @@
 //!
 //! Default is "notify": the monitor sees every system call but the hot ones ([`crate::calls`]). A filter can only look at the
 //! number and the six argument words of a call (no memory, no state), so everything finer is decided in the monitor.
+//! Where the target is watched by fanotify alone, only those calls are trapped that the monitor itself depends on
+//! ([`crate::calls::LIFE`]).
 //!
 //! The container has capabilities that the target doesn't (they are the sensor's), and Docker's default seccomp profile
 //! opens calls by capability. [`Denials`] closes again what those opened, with the error that the profile gives
@@ -11,7 +13,7 @@
 
 use syscalls::Sysno;
 
-use crate::calls::HOT;
+use crate::calls::{HOT, LIFE};
 use crate::kernel::Instruction;
 
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
@@ -118,8 +120,9 @@ impl Denials {
     }
 }
 
-/// The program. `denials`: `None` where the user chose the container's profile, which is then left alone.
-pub(crate) fn program(denials: Option<Denials>) -> Vec<Instruction> {
+/// The program. `denials`: `None` where the user chose the container's profile, which is then left alone. `notify`: the
+/// arguments of calls are to be seen.
+pub(crate) fn program(denials: Option<Denials>, notify: bool) -> Vec<Instruction> {
     let mut program = Program::default();
     program.load(ARCHITECTURE);
     // 32-bit programs: not trapped (fanotify sees what they open).
@@ -137,6 +140,13 @@ pub(crate) fn program(denials: Option<Denials>) -> Vec<Instruction> {
     }
     if denials.is_some_and(|denials| !denials.has(SYS_ADMIN)) {
         program.when_argument_has(Sysno::clone, 0, NEW_NAMESPACES, errno(libc::EPERM));
+    }
+    if !notify {
+        for call in LIFE {
+            program.when_call(*call, libc::SECCOMP_RET_USER_NOTIF);
+        }
+        program.give(libc::SECCOMP_RET_ALLOW);
+        return program.0;
     }
     program.when_call(Sysno::clone, libc::SECCOMP_RET_ALLOW);
     program.when_call(Sysno::clone3, libc::SECCOMP_RET_ALLOW);
@@ -228,9 +238,9 @@ mod tests {
     #[test]
     fn decides_by_call_and_argument() {
         let engine = parse_version("28.2.2");
-        let plain = program(Some(Denials { capabilities: 0, engine }));
-        let admin = program(Some(Denials { capabilities: 1 << SYS_ADMIN | 1 << SYS_PTRACE, engine }));
-        let untouched = program(None);
+        let plain = program(Some(Denials { capabilities: 0, engine }), true);
+        let admin = program(Some(Denials { capabilities: 1 << SYS_ADMIN | 1 << SYS_PTRACE, engine }), true);
+        let untouched = program(None, true);
         let eperm = errno(libc::EPERM);
         let empty = libc::AT_EMPTY_PATH as u64;
         for (call, arguments, wanted) in [
@@ -257,8 +267,26 @@ mod tests {
     }
 
     #[test]
+    fn without_the_first_sense_only_what_the_monitor_needs_is_trapped() {
+        let engine = parse_version("28.2.2");
+        let filter = program(Some(Denials { capabilities: 0, engine }), false);
+        let answer = |call: Sysno, first| run(&filter, NATIVE, call.id() as u32, [first, 0, 0, 0, 0, 0]);
+        for call in [Sysno::exit, Sysno::exit_group, Sysno::kill, Sysno::listen] {
+            assert_eq!(answer(call, 0), NOTIFY, "{call}");
+        }
+        for call in [Sysno::openat, Sysno::execve, Sysno::newfstatat, Sysno::chdir, Sysno::bind, Sysno::read, Sysno::sysinfo] {
+            assert_eq!(answer(call, 0), ALLOW, "{call}");
+        }
+        // What it denies, it denies all the same.
+        assert_eq!(answer(Sysno::io_uring_setup, 0), errno(libc::EPERM));
+        assert_eq!(answer(Sysno::unshare, 0), errno(libc::EPERM));
+        assert_eq!(answer(Sysno::clone, 0x1000_0011), errno(libc::EPERM));
+        assert_eq!(answer(Sysno::clone3, 0), errno(libc::ENOSYS));
+    }
+
+    #[test]
     fn is_short_enough_for_the_kernel() {
-        assert!(program(Some(Denials { capabilities: 0, engine: (0, 0, 0) })).len() < 4096);
+        assert!(program(Some(Denials { capabilities: 0, engine: (0, 0, 0) }), true).len() < 4096);
     }
 
     #[test]
@@ -272,7 +300,7 @@ mod tests {
             ("dev", NOTIFY, NOTIFY),
             ("", NOTIFY, NOTIFY),
         ] {
-            let filter = program(Some(Denials { capabilities: 0, engine: parse_version(version) }));
+            let filter = program(Some(Denials { capabilities: 0, engine: parse_version(version) }), true);
             let answers = [Sysno::name_to_handle_at, Sysno::process_vm_readv, Sysno::process_vm_writev]
                 .map(|call| run(&filter, NATIVE, call.id() as u32, [0; 6]));
             assert_eq!(answers, [handle, memory, memory], "{version}");

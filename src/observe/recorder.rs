@@ -93,13 +93,17 @@ impl Recorder {
     #[must_use]
     pub fn finish(&self, header: impl FnOnce(Fanotify) -> Header) -> Observation {
         let gathered = std::mem::take(&mut *self.gathered());
-        let mut syscalls: BTreeSet<String> = calls::hot_names().map(str::to_owned).collect();
-        syscalls.extend(gathered.syscalls.iter().map(|&number| match calls::name(number) {
-            Some(name) => name.to_owned(),
-            None => number.to_string(),
-        }));
+        let header = header(gathered.fanotify.unwrap_or(Fanotify::Off));
+        let mut syscalls = BTreeSet::new();
+        if header.notify {
+            syscalls.extend(calls::hot_names().map(str::to_owned));
+            syscalls.extend(gathered.syscalls.iter().map(|&number| match calls::name(number) {
+                Some(name) => name.to_owned(),
+                None => number.to_string(),
+            }));
+        }
         Observation {
-            header: header(gathered.fanotify.unwrap_or(Fanotify::Off)),
+            header,
             phases: gathered.phases,
             processes: gathered.processes,
             uses: gathered.uses,
@@ -176,7 +180,7 @@ mod tests {
 
     fn header(fanotify: Fanotify) -> Header {
         let text = String::new;
-        Header { tool: text(), image: text(), name: text(), architecture: text(), options: vec![], fanotify }
+        Header { tool: text(), image: text(), name: text(), architecture: text(), options: vec![], notify: true, fanotify }
     }
 
     #[test]
@@ -222,5 +226,9 @@ mod tests {
         assert!(!recorder.finish(header).end.complete, "a path without its process");
         recorder.feed(0).record(&end(1));
         assert!(!recorder.finish(header).end.complete, "a counted loss");
+
+        recorder.feed(0).record(&end(0));
+        let blind = recorder.finish(|fanotify| Header { notify: false, ..header(fanotify) });
+        assert_eq!(blind.syscalls, BTreeSet::new(), "calls that were not watched are not known");
     }
 }

@@ -21,8 +21,9 @@ fn numbers(observation: &Observation, access: Access, sense: Sense) -> BTreeSet<
 }
 
 /// Runs the image to its end, in which nothing may be lost.
-fn complete(image: &Image, command: &str) -> Observation {
-    let words = [NO_HTTP, "--continue-after", "app-exit", "--observation-out", "seen.jsonl", "--cmd", command];
+fn complete(image: &Image, command: &str, sensor: &str) -> Observation {
+    let words =
+        [NO_HTTP, "--sensor", sensor, "--continue-after", "app-exit", "--observation-out", "seen.jsonl", "--cmd", command];
     let observation = Slim::build(image, &words).run().ok().observation("seen.jsonl");
     assert!(observation.end.complete && !observation.end.tail_unknown && observation.end.losses.is_empty());
     assert_eq!(observation.end.counters.lost, 0);
@@ -37,7 +38,7 @@ fn four_processes_and_many_files() {
     let (opened, looked_up): (BTreeSet<usize>, BTreeSet<usize>) = (0..FILES).partition(|number| number / 4 % 2 == 0);
     // The second time is as the first.
     for _ in 0..2 {
-        let seen = complete(&image, &format!("{FILES} wait"));
+        let seen = complete(&image, &format!("{FILES} wait"), "full");
         assert_eq!(numbers(&seen, Access::Open, Sense::Notify), opened);
         assert_eq!(numbers(&seen, Access::Open, Sense::Fanotify), opened);
         assert_eq!(numbers(&seen, Access::Lookup, Sense::Notify), looked_up);
@@ -49,7 +50,7 @@ fn the_last_moment_counts() {
     const FILES: usize = 5_000;
     let image = with_files(&compile(include_str!("../programs/busy.c")), FILES);
     for end in ["exit", "exit_group"] {
-        let seen = complete(&image, &format!("{FILES} {end}"));
+        let seen = complete(&image, &format!("{FILES} {end}"), "full");
         // The first process doesn't wait for the others: of its own nothing lacks.
         let own = |number: &usize| number % 4 == 3;
         let wanted: BTreeSet<usize> = (0..FILES).filter(|number| own(number) && number / 4 % 2 == 0).collect();
@@ -57,6 +58,8 @@ fn the_last_moment_counts() {
             let seen: BTreeSet<usize> = numbers(&seen, Access::Open, sense).into_iter().filter(own).collect();
             assert_eq!(seen, wanted, "{end} {sense:?}");
         }
+        let seen = complete(&image, &format!("{FILES} {end}"), "fanotify");
+        assert!(numbers(&seen, Access::Open, Sense::Fanotify).is_superset(&wanted), "{end}");
     }
 }
 
@@ -92,7 +95,7 @@ fn files_that_are_gone_and_pointers_to_nothing() {
 fn monitors(container: &str) -> Vec<String> {
     let listed = docker(&["top", container, "-eo", "pid,ppid,args"]);
     let mut lines: Vec<&str> =
-        listed.lines().filter(|line| line.contains("/program/slim") && line.contains("fanotify")).collect();
+        listed.lines().filter(|line| line.contains("/program/slim") && line.contains("__monitor")).collect();
     lines.sort_by_key(|line| line.split_whitespace().next().and_then(|pid| pid.parse::<u32>().ok()));
     lines.iter().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }

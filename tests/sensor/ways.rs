@@ -21,7 +21,7 @@ fn used(seen: &Observation, path: &[u8], access: Access, sense: Sense) -> bool {
     seen.uses.iter().any(|used| joined(used) == path && (used.access, used.sense) == (access, sense))
 }
 
-fn image() -> Image {
+pub fn image() -> Image {
     let program = compile(include_str!("../programs/ways.c"));
     let mut image = Image::scratch().file("/ways", &program, 0o755).change(r#"CMD ["/ways"]"#);
     for name in [

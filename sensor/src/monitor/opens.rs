@@ -145,7 +145,12 @@ fn tell_event(event: Event, telling: &Telling) {
         return;
     }
     telling.count_open();
-    let Some(executable) = process::link(event.process, "exe").or(Some(vec![])).filter(|path| !is_own(path)) else { return };
+    let executable = match process::link(event.process, "exe") {
+        // A stub that is about to become the program, and not yet known as that.
+        Some(path) if is_own(&path) && event.mask & FAN_OPEN_EXEC != 0 => vec![],
+        Some(path) if is_own(&path) => return,
+        path => path.unwrap_or_default(),
+    };
     if event.mask & FAN_OPEN_EXEC != 0 && is_32_bit(file.as_fd()) {
         telling.note_once("a 32-bit program ran: what it opened was seen, but not what it only looked up");
     }

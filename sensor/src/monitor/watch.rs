@@ -46,7 +46,7 @@ pub(super) struct Watch<'a> {
     /// The process that was the stub.
     first: i32,
     listener: OwnedFd,
-    /// The stub has become the program.
+    /// The stub has become the program. Where that isn't seen, as execve(2) isn't trapped, neither is what the stub does.
     started: bool,
     ended: bool,
     threads: HashMap<i32, Thread>,
@@ -82,7 +82,7 @@ impl<'a> Watch<'a> {
             session,
             first,
             listener,
-            started: false,
+            started: !shared.notify,
             ended: false,
             threads: HashMap::new(),
             ending: HashSet::new(),
