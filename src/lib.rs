@@ -14,6 +14,7 @@ pub mod observe;
 pub mod pack;
 pub mod plan;
 pub mod report;
+pub mod verify;
 
 /// Parsers that nobody else needs, for the fuzzer.
 #[cfg(fuzzing)]

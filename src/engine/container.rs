@@ -9,8 +9,9 @@ use bollard::errors::Error as Api;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ExecConfig};
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    UploadToContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -221,6 +222,28 @@ impl Container {
         let body = bollard::body_full(archive);
         let uploaded = self.engine.docker.upload_to_container(&self.id, Some(options), body).await;
         uploaded.map_err(refused("put slim's program into the container"))
+    }
+
+    /// Unpacks an archive that comes in parts below a directory of the container, which may not have been started.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn upload_stream<S>(&self, directory: &str, archive: S) -> Result<(), EngineError>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    {
+        let options = UploadToContainerOptionsBuilder::default().path(directory).build();
+        let body = bollard::body_try_stream(archive);
+        let uploaded = self.engine.docker.upload_to_container(&self.id, Some(options), body).await;
+        uploaded.map_err(refused(format!("fill the volume at `{directory}`")))
+    }
+
+    /// An archive of what is at a path of the container, which may not have been started.
+    pub fn download(&self, path: &str) -> impl Stream<Item = Result<Bytes, EngineError>> {
+        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let action = format!("read `{path}` of the container");
+        let parts = self.engine.docker.download_from_container(&self.id, Some(options));
+        parts.map(move |part| part.map_err(refused(action.clone())))
     }
 
     /// Attaches to its first process, before it is started.

@@ -28,6 +28,7 @@ use crate::engine::inject::Program;
 use crate::engine::options::RunOptions;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::security::Seccomp;
+use crate::engine::volumes::Copies;
 use crate::hidden;
 use crate::image::source::SourceImage;
 
@@ -87,8 +88,10 @@ pub struct Target {
     pub published: BTreeMap<u16, SocketAddr>,
     /// What is mounted in the container.
     pub mounts: Vec<Mount>,
-    /// The container's host name.
+    /// The container's host name and addresses.
     pub hostname: String,
+    /// See [`Target::hostname`].
+    pub addresses: Vec<String>,
     program: String,
     stub: StubSpec,
     /// Gathers its output, where that is wanted.
@@ -199,13 +202,23 @@ impl TargetSpec {
     ///
     /// # Errors
     /// [`TargetError`]
-    pub async fn start(&self, engine: &Engine, program: &Program, role: &str, feed: Feed) -> Result<Target, TargetError> {
+    pub async fn start(
+        &self,
+        engine: &Engine,
+        program: &Program,
+        volumes: Option<&Copies>,
+        role: &str,
+        feed: Feed,
+    ) -> Result<Target, TargetError> {
         let stub = StubSpec { socket: secret(), engine: engine.version.clone(), ..self.stub.clone() };
         let mut body = self.body.clone();
         let mut words = vec![hidden::STUB.to_owned(), to_json(&stub)];
         words.extend(self.command.iter().cloned());
         (body.entrypoint, body.cmd) = (Some(vec![program.path()]), Some(words));
         let (container, sees_our_files) = program.create(engine, role, &body, false).await?;
+        if let Some(volumes) = volumes {
+            volumes.fill(&container).await?;
+        }
         let output = match self.input.clone() {
             Some(input) => {
                 let (parts, to_command) = container.attach_parts().await?;
@@ -239,8 +252,10 @@ impl TargetSpec {
         let inspected = inspected?;
         let published = if sees_our_files { published(&inspected) } else { BTreeMap::new() };
         let mounts = mounts_of(&inspected, &program.inside);
+        let mounts = mounts.into_iter().map(|mount| of_user(mount, volumes)).collect();
+        let addresses = addresses(&inspected);
         let hostname = inspected.config.and_then(|config| config.hostname).unwrap_or_default();
-        Ok(Target { container, monitor, published, mounts, hostname, program: program.path(), stub, output })
+        Ok(Target { container, monitor, published, mounts, hostname, addresses, program: program.path(), stub, output })
     }
 }
 
@@ -429,6 +444,21 @@ fn published(inspected: &ContainerInspectResponse) -> BTreeMap<u16, SocketAddr> 
         published.extend(address.map(|address| (port, address)));
     }
     published
+}
+
+/// The container's own addresses.
+fn addresses(inspected: &ContainerInspectResponse) -> Vec<String> {
+    let networks = inspected.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+    let addresses = networks.into_iter().flatten().flat_map(|(_, network)| [&network.ip_address, &network.global_ipv6_address]);
+    addresses.flatten().filter(|address| !address.is_empty()).cloned().collect()
+}
+
+/// A fresh volume that stands for one of the user's shows the user's files.
+fn of_user(mount: Mount, volumes: Option<&Copies>) -> Mount {
+    match volumes {
+        Some(copies) if copies.replaces(&mount.target) => Mount { shows: Shows::User, ..mount },
+        _ => mount,
+    }
 }
 
 /// What is mounted in a container, for the plan: which paths below are not the image's own.

@@ -75,7 +75,7 @@ impl Write for ToEngine {
 }
 
 /// Packs what `plan` keeps of `tree`, with bytes from `packer`, and loads it without a name. `config` makes the
-/// configuration when the layer's digest is known.
+/// configuration when the layer's digest is known. The packer comes back for the next image.
 ///
 /// # Errors
 /// [`LoadError`]
@@ -85,7 +85,7 @@ pub async fn load(
     plan: Arc<Plan>,
     mut packer: Packer,
     config: impl FnOnce(&Digest) -> ImageConfig + Send + 'static,
-) -> Result<Packed, LoadError> {
+) -> Result<(Packed, Packer), LoadError> {
     let (chunks, mut received) = mpsc::channel(AHEAD);
     let writing = tokio::task::spawn_blocking(move || {
         let abort = chunks.clone();
@@ -94,13 +94,13 @@ pub async fn load(
             // Without an error the daemon would take what came as all there is.
             let _ = abort.blocking_send(Err(io::Error::other("packing failed")));
         }
-        result
+        result.map(|packed| (packed, packer))
     });
     let archive = futures_util::stream::poll_fn(move |context| received.poll_recv(context));
     let (loaded, written) = tokio::join!(engine.load(archive), writing);
     match (written.map_err(|error| LoadError::Aborted(error.to_string()))?, loaded) {
         (Ok(packed), Ok(())) => Ok(packed),
-        (Ok(packed), Err(EngineError::NoSpace(_))) => Err(LoadError::NoSpace { needed: packed.layer_size }),
+        (Ok((packed, _)), Err(EngineError::NoSpace(_))) => Err(LoadError::NoSpace { needed: packed.layer_size }),
         // The daemon stopped listening: its own words say why.
         (Err(LoadError::Pack(PackError::Write(_))), Err(error)) | (Ok(_), Err(error)) => Err(LoadError::Engine(error)),
         (Err(error), _) => Err(error),

@@ -107,7 +107,7 @@ impl Run<'_> {
         begun: Instant,
     ) -> Result<ExecRecord, ObserveError> {
         let request = self.request;
-        let target = spec.start(request.engine, request.program, role, self.recorder.feed(phase)).await?;
+        let target = spec.start(request.engine, request.program, request.volumes, role, self.recorder.feed(phase)).await?;
         let exit_code = target.container.wait().await.map_err(TargetError::from)?;
         target.settle(&self.recorder, exit_code).await;
         let milliseconds = begun.elapsed().as_millis() as u64;

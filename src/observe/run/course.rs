@@ -14,6 +14,9 @@ pub struct Course {
     /// The container's host name, which finds its way into answers.
     #[serde(default)]
     pub hostname: String,
+    /// Its addresses, which do as well.
+    #[serde(default)]
+    pub addresses: Vec<String>,
     /// Ports that were listened on when all probes were done; those of the loopback apart.
     pub listening: BTreeSet<Listening>,
     /// How it ended.

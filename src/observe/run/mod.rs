@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use slim_probes::{ExecCommand, ExecRecord, HttpCommand, HttpOptions, HttpResult};
 
-pub use self::course::{Course, RunEnd};
+pub use self::course::{Course, Listening, RunEnd};
 use self::end::DEFAULT_GRACE;
 use super::continue_after::ContinueAfter;
 use super::observation::{Fanotify, Header, Observation, PhaseKind};
@@ -27,6 +27,7 @@ use super::target::{Target, TargetError, TargetSpec};
 use crate::engine::docker::Engine;
 use crate::engine::inject::Program;
 use crate::engine::options::RunOptions;
+use crate::engine::volumes::Copies;
 use crate::image::source::SourceImage;
 
 /// Lines of the target's log that are kept for who asks for it.
@@ -180,6 +181,8 @@ pub struct ObserveRequest<'a> {
     pub sensor: Sensor,
     /// How it is exercised.
     pub probes: &'a Probes,
+    /// Fills its volumes, where it is a later run of several.
+    pub volumes: Option<&'a Copies>,
     /// Told what is going on, for the user.
     pub progress: &'a (dyn Fn(String) + Send + Sync),
 }
@@ -253,7 +256,7 @@ impl Run<'_> {
         let begun = Instant::now();
         (request.progress)(format!("starting `{}`", spec.command.join(" ")));
         let feed = self.recorder.feed(start);
-        let target = Arc::new(spec.start(request.engine, request.program, "target", feed).await?);
+        let target = Arc::new(spec.start(request.engine, request.program, request.volumes, "target", feed).await?);
         self.recorder.mounts(target.mounts.clone());
         if let Some(Fanotify::Refused(reason)) = target.monitor.status().fanotify {
             self.warnings.push(format!(
@@ -264,6 +267,7 @@ impl Run<'_> {
         self.started = Instant::now();
 
         self.course.hostname.clone_from(&target.hostname);
+        self.course.addresses.clone_from(&target.addresses);
         let result = self.exercise(&target, &spec).await;
         self.course.listening_on(&target.monitor.status().listening);
         let stopped = self.stop(&target).await;

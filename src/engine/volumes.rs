@@ -1,0 +1,214 @@
+//! The user's writable volumes, as they were before the first run: each later run starts with a copy of them.
+//!
+//! A run changes what it writes to, so the second would find another state than the first, and answer otherwise for that
+//! alone. The first run has the volumes themselves, as the user asked; before it starts, what is in them is read through the
+//! engine (an archive from a container that is never started, so it works with a daemon anywhere) into a file of ours. The
+//! later runs get anonymous volumes in their place, filled from that file.
+//!
+//! What cannot be copied (a single file, a socket, too much) the later runs share with the first. That is sound as long
+//! as the first did not write there, which the observation tells: see [`Copies::shared`].
+
+use std::path::PathBuf;
+
+use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, Mount, MountType, MountVolumeOptions};
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+use tokio_util::io::ReaderStream;
+
+use super::container::Container;
+use super::docker::{Engine, EngineError};
+use super::options::RunOptions;
+use super::options::mounts::MountRequest;
+use super::workspace::Workspace;
+
+/// Most bytes of one volume that are copied: test data, not somebody's database.
+const MAX_COPY: u64 = 1 << 30;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Copies {
+    copies: Vec<Copy>,
+    shared: Vec<Shared>,
+    directory: Option<Workspace>,
+}
+
+/// What was in one volume.
+#[derive(Debug)]
+struct Copy {
+    target: String,
+    archive: PathBuf,
+}
+
+/// A writable mount that all runs share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// Where it is mounted.
+    pub target: String,
+    /// Why it was not copied.
+    pub reason: String,
+}
+
+impl Copies {
+    /// Copies what is in the writable volumes and binds of `options`, for containers of `image`.
+    ///
+    /// # Errors
+    /// [`EngineError`]; also where our own disk is full.
+    pub async fn take(engine: &Engine, image: &str, options: &RunOptions) -> Result<Copies, EngineError> {
+        let mut copies = Copies::default();
+        let writable: Vec<&MountRequest> = options.mounts.iter().filter(|request| writable_target(request).is_some()).collect();
+        if writable.is_empty() {
+            return Ok(copies);
+        }
+        let directory = Workspace::create(&std::env::temp_dir()).map_err(own_disk)?;
+        let only_mounts = RunOptions { mounts: writable.into_iter().cloned().collect(), ..RunOptions::default() };
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            // Never started, but there must be one.
+            entrypoint: Some(vec!["/".to_owned()]),
+            healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
+            host_config: Some(HostConfig { network_mode: Some("none".to_owned()), ..only_mounts.host_config() }),
+            ..ContainerCreateBody::default()
+        };
+        let container = engine.create("volumes", body).await?;
+        for target in only_mounts.mounts.iter().filter_map(writable_target) {
+            let archive = directory.path().join(format!("volume-{}", copies.copies.len()));
+            match copy(&container, &target, &archive).await? {
+                Ok(()) => copies.copies.push(Copy { target, archive }),
+                Err(reason) => copies.shared.push(Shared { target, reason }),
+            }
+        }
+        container.remove().await?;
+        copies.directory = Some(directory);
+        Ok(copies)
+    }
+
+    /// The options for a later run: fresh volumes where there are copies.
+    #[must_use]
+    pub fn in_place(&self, options: &RunOptions) -> RunOptions {
+        let mounts = options.mounts.iter().map(|request| match writable_target(request) {
+            Some(target) if self.replaces(target.as_bytes()) => MountRequest::Mount(Box::new(Mount {
+                typ: Some(MountType::VOLUME),
+                target: Some(target),
+                // The image's own files there are not what the first run found.
+                volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
+                ..Mount::default()
+            })),
+            _ => request.clone(),
+        });
+        RunOptions { mounts: mounts.collect(), ..options.clone() }
+    }
+
+    /// Fills the fresh volumes of a container that was created with [`Copies::in_place`], before it starts.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn fill(&self, container: &Container) -> Result<(), EngineError> {
+        for Copy { target, archive } in &self.copies {
+            let file = tokio::fs::File::open(archive).await.map_err(own_disk)?;
+            container.upload_stream(target, ReaderStream::with_capacity(file, 256 << 10)).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a later run has a copy there.
+    #[must_use]
+    pub fn replaces(&self, target: &[u8]) -> bool {
+        self.copies.iter().any(|copy| copy.target.as_bytes() == target)
+    }
+
+    /// The writable mounts that could not be copied.
+    #[must_use]
+    pub fn shared(&self) -> &[Shared] {
+        &self.shared
+    }
+}
+
+/// Writes what is below `target` to a file; the inner error: why that cannot be.
+async fn copy(container: &Container, target: &str, archive: &PathBuf) -> Result<Result<(), String>, EngineError> {
+    let mut file = tokio::fs::File::create_new(archive).await.map_err(own_disk)?;
+    let inside = format!("{}/.", target.trim_end_matches('/'));
+    let mut parts = std::pin::pin!(container.download(&inside));
+    let mut size = 0;
+    while let Some(part) = parts.next().await {
+        let bytes = match part {
+            Ok(bytes) => bytes,
+            Err(error @ EngineError::Lost { .. }) => return Err(error),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        size += bytes.len() as u64;
+        if size > MAX_COPY {
+            return Ok(Err(format!("it holds more than {} MB", MAX_COPY >> 20)));
+        }
+        file.write_all(&bytes).await.map_err(own_disk)?;
+    }
+    file.flush().await.map_err(own_disk)?;
+    Ok(Ok(()))
+}
+
+/// Where something is mounted that the program can change and that is not fresh for each container anyway.
+fn writable_target(request: &MountRequest) -> Option<String> {
+    match request {
+        MountRequest::Anonymous(_) => None,
+        MountRequest::Bind(bind) => {
+            let mut parts = bind.split(':').skip(1);
+            let target = parts.next()?;
+            let is_read_only = parts.next().is_some_and(|options| options.split(',').any(|option| option == "ro"));
+            (!is_read_only).then(|| target.to_owned())
+        }
+        MountRequest::Mount(mount) => {
+            let is_kept = match mount.typ {
+                Some(MountType::BIND) => true,
+                Some(MountType::VOLUME) => mount.source.as_ref().is_some_and(|source| !source.is_empty()),
+                _ => false,
+            };
+            mount.target.clone().filter(|_| is_kept && mount.read_only != Some(true))
+        }
+    }
+}
+
+fn own_disk(error: std::io::Error) -> EngineError {
+    EngineError::Refused {
+        action: "copy the volumes into the directory for temporary files".to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::options::mounts::{parse_mount, parse_volume};
+
+    #[test]
+    fn what_a_run_could_change_is_copied() {
+        for (text, expected) in [
+            ("/data", None),
+            ("/host:/data", Some("/data")),
+            ("name:/data:rw,z", Some("/data")),
+            ("name:/data:ro", None),
+            ("/host:/data:z,ro", None),
+        ] {
+            assert_eq!(writable_target(&parse_volume(text).unwrap()).as_deref(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("type=bind,source=/host,target=/data", Some("/data")),
+            ("type=bind,source=/host,target=/data,readonly", None),
+            ("type=volume,source=name,target=/data", Some("/data")),
+            ("type=volume,target=/data", None),
+            ("type=tmpfs,target=/data", None),
+        ] {
+            assert_eq!(writable_target(&parse_mount(text).unwrap()).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn later_runs_get_fresh_volumes_in_place_of_copied_ones() {
+        let copy = Copy { target: "/data".to_owned(), archive: PathBuf::new() };
+        let copies = Copies { copies: vec![copy], ..Copies::default() };
+        let mounts = ["/host:/data", "/host:/other", "/fresh"].map(|text| parse_volume(text).unwrap());
+        let options = RunOptions { mounts: mounts.to_vec(), ..RunOptions::default() };
+        let later = copies.in_place(&options);
+        assert_eq!(later.mounts[1..], mounts[1..]);
+        let MountRequest::Mount(mount) = &later.mounts[0] else { panic!("{:?}", later.mounts) };
+        assert_eq!((mount.target.as_deref(), mount.source.as_deref()), (Some("/data"), None));
+    }
+}

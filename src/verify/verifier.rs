@@ -1,0 +1,225 @@
+//! Runs images as the fat one was run, and judges what they show.
+//!
+//! Noise is learnt by running the fat image again, only where something differs, and once more where an answer may be a
+//! matter of few chances (a shuffled list of two). A run that is only made to be compared is watched by the filter alone: it
+//! tells which look-ups failed, and what the kernel opens by itself was opened by the fat image, too.
+
+use std::time::Duration;
+
+use slim_probes::ExecCommand;
+
+use super::Level;
+use super::judge::{Finding, judge};
+use super::noise::Noise;
+use super::shown::Shown;
+use crate::engine::docker::Engine;
+use crate::engine::inject::Program;
+use crate::engine::options::RunOptions;
+use crate::engine::volumes::Copies;
+use crate::image::source::SourceImage;
+use crate::observe::run::{HttpProbe, ObserveError, ObserveRequest, Observed, Probes, observe};
+use crate::observe::sensor::Sensor;
+use crate::observe::target::TargetError;
+
+/// The fat image is run so often again at most.
+const MAX_AGAIN: usize = 4;
+/// A slim image may take so many times longer to start than the fat one did, and so long on top.
+const START_FACTOR: u32 = 3;
+/// See [`START_FACTOR`].
+const START_SLACK: Duration = Duration::from_secs(5);
+
+/// What all runs have in common.
+#[expect(missing_debug_implementations, reason = "it holds a closure")]
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// Where they run.
+    pub engine: &'a Engine,
+    /// Our program.
+    pub program: &'a Program,
+    /// The image that is expected, for learning what is noise; `None` where there is only an observation of it.
+    pub fat: Option<&'a SourceImage>,
+    /// How much must be the same.
+    pub level: Level,
+    /// How the fat image was run.
+    pub options: &'a RunOptions,
+    /// What was in the user's volumes before that.
+    pub volumes: &'a Copies,
+    /// How it was exercised.
+    pub probes: &'a Probes,
+    /// How long it took to be ready, where that is known.
+    pub ready: Option<Duration>,
+    /// Told what is going on, for the user.
+    pub progress: &'a (dyn Fn(String) + Send + Sync),
+}
+
+/// Runs images, and compares what they show with what is expected.
+#[expect(missing_debug_implementations, reason = "it holds a closure")]
+pub struct Verifier<'a> {
+    setting: Setting<'a>,
+    /// Of the later runs.
+    options: RunOptions,
+    probes: Probes,
+    expected: Shown,
+    noise: Noise,
+    /// Further runs of the fat image.
+    again: Vec<Shown>,
+}
+
+/// A run of an image, judged.
+#[derive(Debug)]
+pub struct Trial {
+    /// In what it differs; empty: it does the same.
+    pub findings: Vec<Finding>,
+    /// In how many things the fat image differs from itself.
+    pub noise: usize,
+    /// Everything that came of the run.
+    pub observed: Observed,
+    /// The fat image does something else from its second run on, for good: what. Then nothing is verified.
+    pub restless: Option<Finding>,
+    shown: Shown,
+}
+
+impl<'a> Verifier<'a> {
+    /// Will compare with `expected`, which a run in this setting showed.
+    #[must_use]
+    pub fn new(setting: Setting<'a>, expected: Shown) -> Verifier<'a> {
+        let mut options = setting.volumes.in_place(setting.options);
+        let has_own_name = !options.network.as_deref().is_some_and(|mode| mode == "host" || mode.starts_with("container:"));
+        if let Some(course) = expected.course.as_ref().filter(|_| has_own_name && options.hostname.is_none()) {
+            options.hostname = Some(course.hostname.clone()).filter(|name| !name.is_empty());
+        }
+        let probes = replay(&expected, setting.probes, setting.ready);
+        Verifier { setting, options, probes, expected, noise: Noise::default(), again: vec![] }
+    }
+
+    /// Learns from a run of the fat image that was made anyway.
+    pub fn learn(&mut self, again: Shown) {
+        if same_requests(&self.expected, &again) {
+            self.noise.learn(&self.expected, &again);
+            self.again.push(again);
+        }
+    }
+
+    /// Runs an image and compares.
+    ///
+    /// # Errors
+    /// [`ObserveError`] of the engine; what is wrong with the image is a finding.
+    pub async fn try_image(&mut self, image: &SourceImage) -> Result<Trial, ObserveError> {
+        let (observed, shown) = self.run(image, "slim image").await?;
+        let mut trial = Trial { findings: vec![], noise: 0, observed, restless: None, shown };
+        self.reconsider(&mut trial);
+        if !trial.findings.is_empty() && self.again.is_empty() {
+            self.learn_more(&mut trial).await?;
+        }
+        if trial.findings.is_empty() {
+            trial.restless = self.restlessness(&trial).await?;
+        }
+        Ok(trial)
+    }
+
+    /// Runs the fat image once more, and judges anew; whether that was done: it is not where nothing is to be learnt any more.
+    ///
+    /// # Errors
+    /// [`ObserveError`] of the engine.
+    pub async fn learn_more(&mut self, trial: &mut Trial) -> Result<bool, ObserveError> {
+        // A program that does not run at all is no noise.
+        if trial.shown.failure.is_some() || self.again.len() == MAX_AGAIN {
+            return Ok(false);
+        }
+        let Some(fat) = self.setting.fat else { return Ok(false) };
+        let (_, again) = self.run(fat, "original again").await?;
+        if let Some(failure) = &again.failure {
+            let (probe, what) = ("original".to_owned(), "second run".to_owned());
+            let expected = "the same as in the first".to_owned();
+            trial.restless = Some(Finding { probe, what, place: None, expected, got: failure.clone(), noise: false });
+            return Ok(false);
+        }
+        self.noise.learn(&self.expected, &again);
+        self.again.push(again);
+        self.reconsider(trial);
+        Ok(true)
+    }
+
+    fn reconsider(&self, trial: &mut Trial) {
+        let findings = judge(&self.expected, &trial.shown, &self.noise, self.setting.level);
+        let (noise, findings): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| finding.noise);
+        (trial.noise, trial.findings) = (noise.len(), findings);
+    }
+
+    /// What was taken for noise may be a lasting change: what really is noise hardly ever comes twice. So where the slim image
+    /// does exactly what the fat one did in a later run, that is looked at once more.
+    async fn restlessness(&mut self, trial: &Trial) -> Result<Option<Finding>, ObserveError> {
+        if self.setting.level != Level::Strict || trial.noise == 0 {
+            return Ok(None);
+        }
+        let Some(fat) = self.setting.fat else { return Ok(None) };
+        let is_like = |one: &Shown, other: &Shown| judge(one, other, &Noise::default(), Level::Strict).is_empty();
+        while let Some(last) = self.again.last().filter(|last| is_like(last, &trial.shown)) {
+            if self.again.len() >= MAX_AGAIN {
+                let change = judge(&self.expected, last, &Noise::default(), Level::Strict).into_iter().next();
+                return Ok(change);
+            }
+            let (_, again) = self.run(fat, "original again").await?;
+            self.again.push(again);
+        }
+        Ok(None)
+    }
+
+    /// Runs an image; the error is only of what the image can't be blamed for.
+    async fn run(&self, image: &SourceImage, which: &str) -> Result<(Observed, Shown), ObserveError> {
+        let tell = |text: String| (self.setting.progress)(format!("verifying, {which}: {text}"));
+        let request = ObserveRequest {
+            engine: self.setting.engine,
+            program: self.setting.program,
+            image,
+            options: &self.options,
+            sensor: Sensor::Notify,
+            probes: &self.probes,
+            volumes: Some(self.setting.volumes),
+            progress: &tell,
+        };
+        let (observed, outcome) = observe(&request).await;
+        let failure = match outcome {
+            // The answers are what counts here, not the evidence.
+            Ok(()) | Err(ObserveError::Incomplete(_)) => None,
+            Err(error @ ObserveError::Target(TargetError::Engine(_) | TargetError::Monitor(_))) => return Err(error),
+            Err(error) => Some(error.to_string()),
+        };
+        let shown = Shown::of(&observed, failure);
+        Ok((observed, shown))
+    }
+}
+
+/// The probes that make `expected` again.
+fn replay(expected: &Shown, probes: &Probes, ready: Option<Duration>) -> Probes {
+    let (commands, script) = commands(expected, probes);
+    Probes {
+        http: match probes.http {
+            _ if expected.serves_http() => HttpProbe::On,
+            HttpProbe::Off => HttpProbe::Off,
+            HttpProbe::On | HttpProbe::Auto => HttpProbe::Auto,
+        },
+        ports: if expected.serves_http() { expected.ports() } else { probes.ports.clone() },
+        requests: vec![],
+        replay: Some(expected.requests(&probes.requests)),
+        commands,
+        script,
+        start_timeout: ready.map_or(probes.start_timeout, |ready| probes.start_timeout.min(ready * START_FACTOR + START_SLACK)),
+        must_work: false,
+        ..probes.clone()
+    }
+}
+
+/// The commands that were run; a script has its content only where it was given.
+fn commands(expected: &Shown, probes: &Probes) -> (Vec<ExecCommand>, Option<(String, Vec<u8>)>) {
+    let ran = expected.commands.iter().map(|record| record.command.clone());
+    (ran.filter(|command| !matches!(command, ExecCommand::Script(_))).collect(), probes.script.clone())
+}
+
+/// Whether two runs were asked the same in the same order.
+fn same_requests(one: &Shown, other: &Shown) -> bool {
+    let names = |shown: &Shown| -> Vec<(String, String, u16)> {
+        shown.http.iter().map(|record| (record.method.clone(), record.resource.clone(), record.port)).collect()
+    };
+    names(one) == names(other)
+}
