@@ -37,6 +37,8 @@ pub(super) fn keep(draft: &mut Draft, config: &ConfigView, contents: &dyn Conten
         for ((program, with_libraries), head) in programs.into_iter().zip(contents.read_each(&files, HEAD)) {
             match head.and_then(|head| first_needs(draft.tree, contents, program, head)) {
                 Ok(Needs::Nothing) => {}
+                // the kernel runs no script without the bit for it, and who reads one as its input needs no first line
+                Ok(Needs::Interpreter { .. }) if draft.tree.mode(program) & 0o111 == 0 => {}
                 Ok(Needs::Loader(loader)) => {
                     if let Some(path) = loader {
                         keep_needed(draft, config, program, &path, Edge::Loader, false);

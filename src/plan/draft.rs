@@ -71,19 +71,24 @@ impl<'a> Draft<'a> {
 
     /// Keeps everything below `id`, itself included; for a symbolic link to a file, the file as well.
     pub(super) fn keep_subtree(&mut self, id: EntryId, reason: &Reason) {
-        let tree = self.tree;
-        for entry in tree.walk(id) {
-            self.keep(entry, reason.clone());
-            if tree.kind(entry) == Kind::Symlink {
-                let path = tree.path(entry);
-                let spelling = Spelling::absolute(&path);
-                let resolution = View::of(tree).resolve(spelling, true);
-                if let Some(file) = resolution.found().filter(|&file| tree.kind(file) != Kind::Directory) {
-                    self.keep_passed(&resolution, spelling);
-                    self.keep(file, reason.clone());
-                }
-            }
+        for entry in self.tree.walk(id) {
+            self.keep_with_file(entry, reason);
         }
+    }
+
+    /// Keeps one entry; for a symbolic link to a file, the file as well. What is not a directory, at the end of the link.
+    pub(super) fn keep_with_file(&mut self, id: EntryId, reason: &Reason) -> Option<EntryId> {
+        self.keep(id, reason.clone());
+        if self.tree.kind(id) != Kind::Symlink {
+            return Some(id).filter(|&id| self.tree.kind(id) != Kind::Directory);
+        }
+        let path = self.tree.path(id);
+        let spelling = Spelling::absolute(&path);
+        let resolution = View::of(self.tree).resolve(spelling, true);
+        let file = resolution.found().filter(|&file| self.tree.kind(file) != Kind::Directory)?;
+        self.keep_passed(&resolution, spelling);
+        self.keep(file, reason.clone());
+        Some(file)
     }
 
     /// Has the closure look at an executable file.

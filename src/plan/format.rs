@@ -19,7 +19,7 @@ use crate::observe::observation::{Access, PhaseKind};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// Version of this format: [`Plan::VERSION`].
+    /// Version of this format: [`Plan::VERSION`], also where an older file was read.
     pub version: u32,
     /// The image's id, `sha256:...`.
     pub image: String,
@@ -105,11 +105,27 @@ pub enum Reason {
         /// The option and its value.
         option: String,
     },
+    /// A process of the slim image looked for it in vain.
+    Repair {
+        /// The process's executable.
+        #[serde(with = "escape::path")]
+        by: Vec<u8>,
+        /// In which phase of the slim image's run.
+        during: PhaseName,
+    },
+    /// The slim image answered differently without looking for anything in vain, and this rule brought more.
+    Widened {
+        /// Which rule.
+        rule: Widening,
+        /// What the rule started from: a folder, or a package and its version.
+        #[serde(with = "escape::path")]
+        from: Vec<u8>,
+    },
 }
 
 impl Reason {
-    /// The order in which reasons are told: what was seen to be used, what was asked for, what follows from those, what was
-    /// merely looked at, then what is kept for the sake of others.
+    /// The order in which reasons are told: what was seen to be used, or to be missed, what was asked for, what follows from
+    /// those, what was merely looked at, what was tried, then what is kept for the sake of others.
     #[must_use]
     pub fn strongest_first(&self, other: &Reason) -> Ordering {
         let rank = |reason: &Reason| match reason {
@@ -117,15 +133,17 @@ impl Reason {
             Reason::Used { access: Access::Open, .. } => 1,
             Reason::Used { access: Access::Write, .. } => 2,
             Reason::Used { access: Access::Change | Access::List | Access::Enter, .. } => 3,
-            Reason::Asked { .. } => 4,
-            Reason::Config { .. } => 5,
-            Reason::Needed { .. } => 6,
-            Reason::Used { access: Access::ReadLink, .. } => 7,
-            Reason::Used { access: Access::Lookup, .. } => 8,
-            Reason::Listed { .. } => 9,
-            Reason::Link { .. } => 10,
-            Reason::Rule { .. } => 11,
-            Reason::Parent => 12,
+            Reason::Repair { .. } => 4,
+            Reason::Asked { .. } => 5,
+            Reason::Config { .. } => 6,
+            Reason::Needed { .. } => 7,
+            Reason::Used { access: Access::ReadLink, .. } => 8,
+            Reason::Used { access: Access::Lookup, .. } => 9,
+            Reason::Listed { .. } => 10,
+            Reason::Widened { .. } => 11,
+            Reason::Link { .. } => 12,
+            Reason::Rule { .. } => 13,
+            Reason::Parent => 14,
         };
         rank(self).cmp(&rank(other)).then_with(|| self.cmp(other))
     }
@@ -162,6 +180,18 @@ pub enum Edge {
     Library,
 }
 
+/// A rule by which more is kept when the slim image answers differently and looked for nothing in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Widening {
+    /// All names in the folders that a process listed.
+    ListedFolders,
+    /// The rest of the language packages (or else the folders) of the files that were opened.
+    PackageFolders,
+    /// The rest of the distribution's packages that own the files that were opened.
+    OwningPackages,
+}
+
 /// The order of paths in a plan: that of a walk through the tree, which is not that of the bytes (`/a/b` before `/a-b`).
 #[must_use]
 pub fn path_order(a: &[u8], b: &[u8]) -> Ordering {
@@ -172,8 +202,9 @@ pub fn path_order(a: &[u8], b: &[u8]) -> Ordering {
 }
 
 impl Plan {
-    /// The version of the format that this program reads and writes.
-    pub const VERSION: u32 = 1;
+    /// The version of the format that this program writes. It reads all up to this one: version 1 had fewer words for
+    /// `why`, and is otherwise the same.
+    pub const VERSION: u32 = 2;
 
     /// The file: one entry a line, the same bytes for the same plan.
     #[must_use]
@@ -211,12 +242,12 @@ impl Plan {
         }
         // first the version alone: a newer format may have any other fields
         let Versioned { version } = serde_json::from_slice(json).map_err(PlanError::Json)?;
-        if version != Plan::VERSION {
+        if !(1..=Plan::VERSION).contains(&version) {
             return Err(PlanError::Version(version));
         }
         let plan: Plan = serde_json::from_slice(json).map_err(PlanError::Json)?;
         plan.check()?;
-        Ok(plan)
+        Ok(Plan { version: Plan::VERSION, ..plan })
     }
 
     fn check(&self) -> Result<(), PlanError> {
@@ -311,6 +342,13 @@ mod tests {
                     owner: Some((1, 2)),
                     ..kept(b"/bad\xff\nname", vec![Reason::Needed { by, edge: Edge::Loader }])
                 },
+                kept(
+                    b"/opt",
+                    vec![
+                        Reason::Repair { by: b"/bin/\xff".to_vec(), during: PhaseName::new(PhaseKind::Start, "") },
+                        Reason::Widened { rule: Widening::OwningPackages, from: b"libc6 2.36-9".to_vec() },
+                    ],
+                ),
                 kept(b"/srv", vec![Reason::Config { field: "WorkingDir".into() }]),
                 kept(b"/tmp", vec![Reason::Asked { option: "--include-path /tmp".into() }, Reason::Rule { rule: "x".into() }]),
             ],
@@ -320,8 +358,15 @@ mod tests {
     #[test]
     fn the_file_is_as_it_always_was_and_is_read_back() {
         let json = sample().to_json();
-        assert_eq!(String::from_utf8_lossy(&json), include_str!("testdata/plan-1.json"));
+        assert_eq!(String::from_utf8_lossy(&json), include_str!("testdata/plan-2.json"));
         assert_eq!(Plan::from_json(&json).expect("plan"), sample());
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_is_read() {
+        let mut plan = sample();
+        plan.entries.retain(|entry| entry.path != b"/opt");
+        assert_eq!(Plan::from_json(include_bytes!("testdata/plan-1.json")).expect("plan"), plan);
     }
 
     #[test]
@@ -331,7 +376,8 @@ mod tests {
             edit(&mut plan);
             Plan::from_json(&plan.to_json()).expect_err("refused").to_string()
         };
-        assert!(read(|plan| plan.version = 2).contains("version 2"));
+        assert!(read(|plan| plan.version = 3).contains("version 3 of its format, this program reads versions 1 to 2"));
+        assert!(read(|plan| plan.version = 0).contains("version 0"));
         assert!(read(|plan| plan.entries.clear()).contains("first entry"));
         assert!(read(|plan| drop(plan.entries.remove(0))).contains("first entry"));
         assert!(read(|plan| drop(plan.entries.remove(1))).contains("is no entry"));
@@ -341,14 +387,14 @@ mod tests {
         assert!(read(|plan| plan.entries[4].mode = Some(0o10000)).contains("permission bits"));
         for path in [&b"tmp"[..], b"/tmp/", b"//tmp", b"/tmp/.", b"/tmp/..", b"", b"/t\0p", &[b'a'; 300]] {
             let mut plan = sample();
-            plan.entries[6].path = path.to_vec();
+            plan.entries[7].path = path.to_vec();
             assert!(Plan::from_json(&plan.to_json()).is_err(), "{}", escape::escape(path));
         }
         for json in ["", "{}", "[]", "{\"version\":1}", "{\"version\":1,\"image\":\"\",\"entries\":[],\"more\":1}"] {
             assert!(matches!(Plan::from_json(json.as_bytes()), Err(PlanError::Json(_))), "{json}");
         }
         // a newer format is named as such, whatever else it has
-        assert!(matches!(Plan::from_json(b"{\"version\":2,\"files\":[]}"), Err(PlanError::Version(2))));
+        assert!(matches!(Plan::from_json(b"{\"version\":3,\"files\":[]}"), Err(PlanError::Version(3))));
     }
 
     #[test]
@@ -364,8 +410,12 @@ mod tests {
     fn use_is_stronger_than_rules() {
         let used = |access| Reason::Used { access, by: vec![], during: PhaseName("start".into()) };
         let asked = Reason::Asked { option: String::new() };
-        let mut reasons = vec![Reason::Parent, used(Access::Lookup), asked.clone(), used(Access::Open), used(Access::Exec)];
+        let repair = Reason::Repair { by: vec![], during: PhaseName("start".into()) };
+        let widened = Reason::Widened { rule: Widening::ListedFolders, from: b"/".to_vec() };
+        let told = [used(Access::Exec), used(Access::Open), repair, asked, used(Access::Lookup), widened, Reason::Parent];
+        let mut reasons = told.to_vec();
+        reasons.rotate_left(3);
         reasons.sort_by(Reason::strongest_first);
-        assert_eq!(reasons, [used(Access::Exec), used(Access::Open), asked, used(Access::Lookup), Reason::Parent]);
+        assert_eq!(reasons, told);
     }
 }

@@ -17,7 +17,7 @@ use super::format::Reason;
 use super::observed::{is_listing, without_mark};
 use super::resolve::{Spelling, View};
 use crate::escape::escape;
-use crate::image::tree::{EntryId, Kind};
+use crate::image::tree::{EntryId, Kind, Tree};
 use crate::observe::observation::{Access, Observation};
 
 /// The policy for what was merely looked at (`--keep-looked-at`).
@@ -55,14 +55,13 @@ const SWEEP_PART: usize = 10;
 /// So many directories of which the names were too heavy are told by name.
 const HEAVY_EXAMPLES: usize = 3;
 
-/// The processes of an observation that looked at a large part of the tree.
+/// The processes of an observation that looked at a large part of the tree, and at how many entries.
 #[derive(Debug)]
-pub(super) struct Sweeps(HashSet<u32>);
+pub(super) struct Sweeps(BTreeMap<u32, usize>);
 
 impl Sweeps {
-    /// Finds them, and notes them for the user.
-    pub(super) fn find(draft: &mut Draft, observation: &Observation, view: &View) -> Sweeps {
-        let tree = draft.tree;
+    /// Finds them.
+    pub(super) fn find(tree: &Tree, observation: &Observation, view: &View) -> Sweeps {
         let most = SWEEP_LOOKS.max(tree.len() / SWEEP_PART);
         let looks = |access| matches!(access, Access::Lookup | Access::List | Access::Open);
         let mut told: BTreeMap<u32, usize> = BTreeMap::new();
@@ -83,19 +82,23 @@ impl Sweeps {
             }
         }
         found.retain(|_, entries| entries.len() > most);
-        for (&process, entries) in &found {
+        Sweeps(found.into_iter().map(|(process, entries)| (process, entries.len())).collect())
+    }
+
+    /// What the user should know of them.
+    pub(super) fn notes(&self, tree: &Tree, observation: &Observation) -> Vec<String> {
+        let note = |(&process, count): (&u32, &usize)| {
             let program = observation.processes.get(process as usize).map_or_else(String::new, |it| escape(&it.executable));
-            draft.notes.push(format!(
-                "`{program}` looked at {} of the image's {} entries: what only this sweep looked at is not kept (`--keep-looked-at all` keeps it)",
-                entries.len(),
+            format!(
+                "`{program}` looked at {count} of the image's {} entries: what only this sweep looked at is not kept (`--keep-looked-at all` keeps it)",
                 tree.len()
-            ));
-        }
-        Sweeps(found.into_keys().collect())
+            )
+        };
+        self.0.iter().map(note).collect()
     }
 
     pub(super) fn contains(&self, process: u32) -> bool {
-        self.0.contains(&process)
+        self.0.contains_key(&process)
     }
 }
 
@@ -163,7 +166,7 @@ fn first_name(draft: &Draft, id: EntryId) -> EntryId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::tree::{Tree, fixture};
+    use crate::image::tree::fixture;
     use crate::observe::observation::PathUse;
     use crate::plan::testing::{Case, observation, path_use};
 

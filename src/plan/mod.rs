@@ -5,6 +5,9 @@
 //! asked for (`extras`), what those files need to run (`closure`), then the directories above all of it. Paths are resolved
 //! as the process saw them by [`resolve`]; the set in the making is a `draft`.
 //!
+//! When the slim image turns out not to do what the original does, [`missing`] tells from its observation what it looked
+//! for in vain, and [`extend`] makes a plan with more from the plan that was too small.
+//!
 //! Nothing here does I/O or runs anything: file contents come through [`Contents`], and everything in an image or an
 //! observation is treated as if it was made to break this program.
 
@@ -15,6 +18,7 @@ mod closure;
 mod config;
 mod draft;
 mod elf;
+mod extend;
 mod extras;
 mod format;
 mod library_cache;
@@ -22,14 +26,17 @@ mod library_search;
 mod looked_at;
 mod make;
 mod observed;
+mod repair;
 #[cfg(test)]
 mod testing;
 
 pub use config::ConfigView;
+pub use extend::{Addition, ExtendInput, Extended, extend};
 pub use extras::{Extras, PathPermissions};
-pub use format::{Edge, Kept, PhaseName, Plan, Reason, path_order};
+pub use format::{Edge, Kept, PhaseName, Plan, Reason, Widening, path_order};
 pub use looked_at::KeepLookedAt;
 pub use make::{PlanInput, make};
+pub use repair::{Missing, missing};
 
 use crate::image::tree::EntryId;
 
@@ -84,7 +91,7 @@ pub enum PlanError {
     #[error("the plan cannot be read: {0}")]
     Json(serde_json::Error),
     /// Another version of the format.
-    #[error("the plan has version {0} of its format, this program reads version {version}: write it again with this program", version = Plan::VERSION)]
+    #[error("the plan has version {0} of its format, this program reads versions 1 to {version}: write it again with this program", version = Plan::VERSION)]
     Version(u32),
     /// An entry that cannot be in a plan.
     #[error("the plan's entry `{path}` is not valid: {problem}")]

@@ -7,7 +7,7 @@
 //! Most opens are seen twice. The program waits while the first sense (notify) looks at it; the second (fanotify) comes
 //! later, when the process may be another program, or gone: whom it names is a matter of luck. So what the first sense
 //! told already counts for nothing when the second tells it again, and who is not known is named by its process's other
-//! uses.
+//! uses. [`Uses`] goes through an observation in this way; `repair` and `widen` read theirs by it, too.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -24,61 +24,110 @@ const DELETED: &[u8] = b" (deleted)";
 
 /// Keeps what one observation shows. `own_prefix` is the directory of slim's own program in the container.
 pub(super) fn keep(draft: &mut Draft, observation: &Observation, policy: KeepLookedAt, own_prefix: &[u8]) {
-    let view = View::with_mounts(draft.tree, &observation.mounts);
-    let phases: Vec<PhaseName> = observation.phases.iter().map(|phase| PhaseName::new(phase.kind, &phase.name)).collect();
-    let executable =
-        |path_use: &PathUse| observation.processes.get(path_use.process as usize).map_or(&[][..], |it| &it.executable);
-    let programs = Programs::find(&observation.processes);
-    let mut seen_by_notify = HashSet::new();
-    let (notify, fanotify): (Vec<&PathUse>, Vec<&PathUse>) =
-        observation.uses.iter().partition(|path_use| path_use.sense == Sense::Notify);
-    let sweeps = Sweeps::find(draft, observation, &view);
-    for path_use in notify.into_iter().chain(fanotify) {
-        if is_below(executable(path_use), own_prefix) {
-            continue;
-        }
-        let by = programs.of(path_use);
-        let path = without_mark(draft.tree, path_use);
-        let spelling = Spelling { root: &path_use.root, base: &path_use.base, path: &path };
-        let resolution = view.resolve(spelling, path_use.access != Access::ReadLink);
-        let listed = is_listing(draft.tree, path_use.access, &resolution);
-        if let End::Found(id) | End::Covered(id) = resolution.end {
-            let seen = (id, if listed { Access::List } else { path_use.access });
-            match path_use.sense {
-                Sense::Notify => drop(seen_by_notify.insert(seen)),
-                Sense::Fanotify if seen_by_notify.contains(&seen) => continue,
-                Sense::Fanotify => {}
-            }
-        }
-        let merely_looked_at = path_use.access == Access::Lookup || listed;
+    let uses = Uses::new(draft.tree, observation, own_prefix);
+    let sweeps = Sweeps::find(draft.tree, observation, &uses.view);
+    draft.notes.extend(sweeps.notes(draft.tree, observation));
+    uses.for_each(|used| {
+        let merely_looked_at = used.access == Access::Lookup || used.is_listing;
         let counts = match policy {
             KeepLookedAt::All => true,
-            KeepLookedAt::None if path_use.access == Access::Lookup => false,
-            _ => !(merely_looked_at && sweeps.contains(path_use.process)),
+            KeepLookedAt::None if used.access == Access::Lookup => false,
+            _ => !(merely_looked_at && sweeps.contains(used.process)),
         };
         if !counts {
-            continue;
+            return;
         }
-        let during = phases.get(path_use.phase as usize).cloned().unwrap_or_else(|| PhaseName(String::new()));
-        draft.keep_passed(&resolution, spelling);
-        if let End::Found(id) = resolution.end {
-            if listed {
-                let reason = Reason::Listed { by: by.to_vec(), during: during.clone() };
+        draft.keep_passed(&used.resolution, used.spelling);
+        if let End::Found(id) = used.resolution.end {
+            if used.is_listing {
+                let reason = Reason::Listed { by: used.by.to_vec(), during: used.during.clone() };
                 let first = draft.listed.entry(id).or_insert_with(|| reason.clone());
                 *first = reason.min(first.clone());
             }
-            if is_run(draft.tree, id, path_use.access) {
+            if is_run(draft.tree, id, used.access) {
                 draft.run(id, false);
             }
         }
-        let kept = match resolution.end {
+        if let Some(id) = used.entry() {
+            draft.keep(id, Reason::Used { access: used.access, by: used.by.to_vec(), during: used.during.clone() });
+        }
+    });
+}
+
+/// The uses of one observation, in the tree of the image that was observed, or of the one that it was made from.
+pub(super) struct Uses<'a> {
+    tree: &'a Tree,
+    observation: &'a Observation,
+    own_prefix: &'a [u8],
+    /// The tree as its processes saw it.
+    pub(super) view: View<'a>,
+}
+
+/// A use of a path, and what it means.
+pub(super) struct Use<'a> {
+    pub(super) access: Access,
+    /// The number of the process.
+    pub(super) process: u32,
+    /// Its program.
+    pub(super) by: &'a [u8],
+    pub(super) during: PhaseName,
+    pub(super) spelling: Spelling<'a>,
+    pub(super) resolution: Resolution,
+    /// A directory was opened, after which its names can be read.
+    pub(super) is_listing: bool,
+}
+
+impl Use<'_> {
+    /// What the use needs at its end, where the image has it.
+    pub(super) fn entry(&self) -> Option<EntryId> {
+        match self.resolution.end {
             End::Found(id) => Some(id),
             // the mount point alone: what is mounted there is not the image's
             End::Covered(point) => Some(point),
-            End::Missing { directory } => directory.filter(|_| matches!(path_use.access, Access::Change | Access::Write)),
-        };
-        if let Some(id) = kept {
-            draft.keep(id, Reason::Used { access: path_use.access, by: by.to_vec(), during });
+            End::Missing { directory } => directory.filter(|_| matches!(self.access, Access::Change | Access::Write)),
+        }
+    }
+}
+
+impl<'a> Uses<'a> {
+    pub(super) fn new(tree: &'a Tree, observation: &'a Observation, own_prefix: &'a [u8]) -> Uses<'a> {
+        Uses { tree, observation, own_prefix, view: View::with_mounts(tree, &observation.mounts) }
+    }
+
+    /// Goes through them: first what the first sense told, then what only the second did.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(&Use)) {
+        let Observation { phases, processes, uses, .. } = self.observation;
+        let phases: Vec<PhaseName> = phases.iter().map(|phase| PhaseName::new(phase.kind, &phase.name)).collect();
+        let executable = |path_use: &PathUse| processes.get(path_use.process as usize).map_or(&[][..], |it| &it.executable);
+        let programs = Programs::find(processes);
+        let mut seen_by_notify = HashSet::new();
+        let (notify, fanotify): (Vec<&PathUse>, Vec<&PathUse>) =
+            uses.iter().partition(|path_use| path_use.sense == Sense::Notify);
+        for path_use in notify.into_iter().chain(fanotify) {
+            if is_below(executable(path_use), self.own_prefix) {
+                continue;
+            }
+            let path = without_mark(self.tree, path_use);
+            let spelling = Spelling { root: &path_use.root, base: &path_use.base, path: &path };
+            let resolution = self.view.resolve(spelling, path_use.access != Access::ReadLink);
+            let is_listing = is_listing(self.tree, path_use.access, &resolution);
+            if let End::Found(id) | End::Covered(id) = resolution.end {
+                let seen = (id, if is_listing { Access::List } else { path_use.access });
+                match path_use.sense {
+                    Sense::Notify => drop(seen_by_notify.insert(seen)),
+                    Sense::Fanotify if seen_by_notify.contains(&seen) => continue,
+                    Sense::Fanotify => {}
+                }
+            }
+            visit(&Use {
+                access: path_use.access,
+                process: path_use.process,
+                by: programs.of(path_use),
+                during: phases.get(path_use.phase as usize).cloned().unwrap_or_else(|| PhaseName(String::new())),
+                spelling,
+                resolution,
+                is_listing,
+            });
         }
     }
 }

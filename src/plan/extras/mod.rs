@@ -151,14 +151,11 @@ impl Extras {
 
     /// Takes out what is excluded and closes the draft.
     pub(super) fn exclude_and_close(&self, draft: &mut Draft) -> Result<(), PlanError> {
-        let mut patterns = Patterns::new("--exclude-pattern", &self.exclude_patterns)?;
-        if patterns.is_empty() {
+        let tree = draft.tree;
+        let Some(excluding) = self.excluding(tree)? else {
             draft.close(|_, _| false);
             return Ok(());
-        }
-        let tree = draft.tree;
-        let excluding: Vec<Option<String>> = tree.ids().map(|id| patterns.matching(&tree.path(id)).map(String::from)).collect();
-        patterns.must_all_have_matched()?;
+        };
         // of each pair of options that contradict each other: how often, and an example
         let mut contradictions: BTreeMap<(String, String), (usize, EntryId)> = BTreeMap::new();
         draft.close(|id, reasons| {
@@ -175,6 +172,17 @@ impl Extras {
             draft.notes.push(format!("`{exclude}` takes out what `{option}` asks for: {count} entries, such as `{example}`"));
         }
         Ok(())
+    }
+
+    /// For each entry of the tree, the option that excludes it; `None` where nothing at all is excluded.
+    pub(super) fn excluding(&self, tree: &Tree) -> Result<Option<Vec<Option<String>>>, PlanError> {
+        let mut patterns = Patterns::new("--exclude-pattern", &self.exclude_patterns)?;
+        if patterns.is_empty() {
+            return Ok(None);
+        }
+        let excluding = tree.ids().map(|id| patterns.matching(&tree.path(id)).map(String::from)).collect();
+        patterns.must_all_have_matched()?;
+        Ok(Some(excluding))
     }
 
     /// Gives kept entries the permissions that were asked for, under all names of a file: they are one.
