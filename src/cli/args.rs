@@ -14,12 +14,13 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use super::words::parse_duration;
 use crate::observe::sensor::Sensor;
 use crate::plan::KeepLookedAt;
+use crate::verify::Level;
 
 /// Columns of the help where the terminal has more.
 const HELP_WIDTH: usize = 100;
 
 /// Flags of `build` that stand alone or take `=true` or `=false`, as Docker's and docker-slim's do.
-const SWITCHES: [&str; 13] = [
+const SWITCHES: [&str; 15] = [
     "pull",
     "force",
     "read_only",
@@ -33,6 +34,8 @@ const SWITCHES: [&str; 13] = [
     "include_cert_all",
     "include_zoneinfo",
     "include_workdir",
+    "keep_unverified",
+    "check_reproducible",
 ];
 
 /// Container images with only what the application was seen to need.
@@ -124,6 +127,9 @@ pub struct BuildArgs {
     /// What is kept besides what was seen.
     #[command(flatten)]
     pub keep: KeepArgs,
+    /// How the result is checked.
+    #[command(flatten)]
+    pub verification: VerificationArgs,
     /// What is written.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -151,6 +157,9 @@ pub struct TargetArgs {
     /// Take also an image that `slim` has made
     #[arg(long)]
     pub force: Option<bool>,
+    /// Keep what this plan says (see `--write-plan`), without running anything
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
 }
 
 /// Text that is never shown.
@@ -354,6 +363,27 @@ pub struct KeepArgs {
     /// How much is kept of what the program only looked at, but never opened
     #[arg(long, value_name = "WHAT", default_value = "checked")]
     pub keep_looked_at: KeepLookedAt,
+}
+
+/// How the result is checked.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Verification (the slim image is run and probed as the original was, and repaired)")]
+pub struct VerificationArgs {
+    /// How much of it must be as in the original: `strict`, all; `run`, it runs and answers are of the same class; `off`, it is not run [default: strict, with `--plan` off]
+    #[arg(long, value_name = "LEVEL", hide_possible_values = true)]
+    pub verify: Option<Level>,
+    /// Repair and try again this often at most
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    pub repair_rounds: u32,
+    /// Tag also what could not be verified, with the label `unverified`; the exit code says it all the same
+    #[arg(long)]
+    pub keep_unverified: Option<bool>,
+    /// Watch the original this often, and keep what any of the runs used
+    #[arg(long, value_name = "COUNT", default_value_t = 1, conflicts_with = "plan", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Pack twice, and fail where the images differ
+    #[arg(long)]
+    pub check_reproducible: Option<bool>,
 }
 
 /// What is written.

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{BuildArgs, ContainerArgs, KeepArgs, OutputArgs, ProbeArgs, Secret, TargetArgs};
+use super::args::{BuildArgs, ContainerArgs, KeepArgs, OutputArgs, ProbeArgs, Secret, TargetArgs, VerificationArgs};
 use super::continue_after::parse_continue_after;
 use super::words::parse_command_line;
 use crate::engine::capabilities::CapabilityOptions;
@@ -24,6 +24,7 @@ use crate::image::reference::{ImageName, Reference};
 use crate::observe::continue_after::ContinueAfter;
 use crate::observe::sensor::Sensor;
 use crate::plan::{KeepLookedAt, PathPermissions};
+use crate::verify::Level;
 
 /// The most bytes of a file that a flag names.
 const FILE_LIMIT: u64 = 16 << 20;
@@ -90,8 +91,29 @@ pub struct BuildRequest {
     pub probes: ProbeFlags,
     /// What is kept besides what was seen.
     pub keep: KeepFlags,
+    /// How the result is checked.
+    pub verification: VerificationFlags,
+    /// The plan that says what is kept, in place of what is seen.
+    pub plan: Option<PathBuf>,
     /// What is written.
     pub output: OutputFlags,
+}
+
+/// How the result is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerificationFlags {
+    /// How much must be as in the original.
+    pub level: Level,
+    /// The level was asked for: what cannot be verified is an error then.
+    pub is_demanded: bool,
+    /// Rounds of repair at most.
+    pub repair_rounds: u32,
+    /// Also what could not be verified gets its name.
+    pub keep_unverified: bool,
+    /// Runs of the original.
+    pub runs: u32,
+    /// Pack twice.
+    pub check_reproducible: bool,
 }
 
 /// An account at a registry.
@@ -207,12 +229,16 @@ impl BuildRequest {
     /// # Errors
     /// The first flag that can't be used.
     pub fn new(args: BuildArgs, outside: &dyn Outside) -> Result<BuildRequest, UsageError> {
-        let TargetArgs { image, target, pull, registry_account, registry_secret, force } = args.target;
+        let TargetArgs { image, target, pull, registry_account, registry_secret, force, plan } = args.target;
         // clap has seen to it that there is exactly one.
         let (option, name) = match (target, image) {
             (Some(target), _) => ("--target", target),
             (None, image) => ("IMAGE", image.unwrap_or_default()),
         };
+        let keep = keep_flags(args.keep, outside)?;
+        if plan.is_some() {
+            nothing_but_the_plan(&keep)?;
+        }
         Ok(BuildRequest {
             image: ImageName::parse(&name).map_err(|error| wrong(option, &name, error))?,
             pull: pull.unwrap_or(true),
@@ -221,7 +247,9 @@ impl BuildRequest {
             sensor: args.container.sensor,
             run: run_options(args.container, outside)?,
             probes: probe_flags(args.probes)?,
-            keep: keep_flags(args.keep, outside)?,
+            keep,
+            verification: verification_flags(&args.verification, plan.is_some()),
+            plan,
             output: output_flags(args.output)?,
         })
     }
@@ -428,6 +456,35 @@ fn split_permissions(text: &str) -> (&str, Option<PathPermissions>) {
         good.then(|| (path, PathPermissions { path: path.as_bytes().to_vec(), mode, uid, gid }))
     };
     parse().map_or((text, None), |(path, permissions)| (path, Some(permissions)))
+}
+
+fn verification_flags(args: &VerificationArgs, with_plan: bool) -> VerificationFlags {
+    VerificationFlags {
+        level: args.verify.unwrap_or(if with_plan { Level::Off } else { Level::Strict }),
+        is_demanded: args.verify.is_some_and(|level| level != Level::Off),
+        repair_rounds: args.repair_rounds,
+        keep_unverified: args.keep_unverified.unwrap_or(false),
+        runs: args.runs,
+        check_reproducible: args.check_reproducible.unwrap_or(false),
+    }
+}
+
+/// A plan is all that there is to say of what is kept.
+fn nothing_but_the_plan(keep: &KeepFlags) -> Result<(), UsageError> {
+    let given = [
+        ("--include-path", !keep.paths.is_empty()),
+        ("--include-bin", !keep.binaries.is_empty()),
+        ("--include-exe", !keep.executables.is_empty()),
+        ("--include-shell", keep.shell),
+        ("--include-zoneinfo", keep.zoneinfo),
+        ("--include-workdir", keep.working_directory),
+        ("--exclude-pattern", !keep.exclude.is_empty()),
+        ("--path-perms", !keep.permissions.is_empty()),
+    ];
+    match given.iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => Err(wrong("--plan", "...", format!("the plan says what is kept: leave `{option}` out, or edit the plan"))),
+        None => Ok(()),
+    }
 }
 
 fn output_flags(args: OutputArgs) -> Result<OutputFlags, UsageError> {

@@ -99,7 +99,7 @@ pub async fn load(
     let archive = futures_util::stream::poll_fn(move |context| received.poll_recv(context));
     let (loaded, written) = tokio::join!(engine.load(archive), writing);
     match (written.map_err(|error| LoadError::Aborted(error.to_string()))?, loaded) {
-        (Ok(packed), Ok(())) => Ok(packed),
+        (Ok(made), Ok(())) => Ok(made),
         (Ok((packed, _)), Err(EngineError::NoSpace(_))) => Err(LoadError::NoSpace { needed: packed.layer_size }),
         // The daemon stopped listening: its own words say why.
         (Err(LoadError::Pack(PackError::Write(_))), Err(error)) | (Ok(_), Err(error)) => Err(LoadError::Engine(error)),
@@ -107,11 +107,15 @@ pub async fn load(
     }
 }
 
-fn write(
+/// Packs what `plan` keeps of `tree`, with bytes from `packer`, into an archive without names.
+///
+/// # Errors
+/// [`LoadError`]
+pub fn write(
     tree: &Tree,
     plan: &Plan,
     packer: &mut Packer,
-    out: ToEngine,
+    out: impl Write,
     config: impl FnOnce(&Digest) -> ImageConfig,
 ) -> Result<Packed, LoadError> {
     let layer = Layer::new(tree, plan)?;

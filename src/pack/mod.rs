@@ -5,6 +5,7 @@
 //! long as the tree says or the build fails.
 
 pub mod archive;
+pub mod differ;
 mod header;
 pub mod layer;
 pub mod load;

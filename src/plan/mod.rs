@@ -27,6 +27,7 @@ mod looked_at;
 mod make;
 mod observed;
 mod repair;
+mod runs;
 #[cfg(test)]
 mod testing;
 
@@ -37,6 +38,7 @@ pub use format::{Edge, Kept, PhaseName, Plan, Reason, Widening, path_order};
 pub use looked_at::KeepLookedAt;
 pub use make::{PlanInput, make};
 pub use repair::{Missing, missing};
+pub use runs::seen_by_some;
 
 use crate::image::tree::EntryId;
 

@@ -1,0 +1,263 @@
+//! `slim build`: all the steps, one after the other.
+//!
+//! The packer's container is started beside the target's, and lists the tree while the target is exercised. Whatever
+//! ends the build, the report says how far it came. The steps are in the modules below: what is run, what is kept, what is packed,
+//! and the rounds of trying the result and repairing it.
+
+mod packing;
+mod planning;
+mod rounds;
+mod running;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use self::running::Watched;
+use super::failure::Failure;
+use super::meaning;
+use super::progress::Progress;
+use super::request::BuildRequest;
+use super::summary::Summary;
+use crate::engine::docker::{Engine, EngineError};
+use crate::engine::inject::Program;
+use crate::engine::volumes::Copies;
+use crate::exit::Exit;
+use crate::files::write_file_atomically;
+use crate::image::config::created_at;
+use crate::image::packer::Packer;
+use crate::image::reference::Reference;
+use crate::image::source::SourceImage;
+use crate::image::tree::Tree;
+use crate::pack::archive::Packed;
+use crate::plan::Plan;
+use crate::report::{Entries, ImageFacts, Report, ResultFacts};
+use crate::verify::Level;
+
+/// What a build leaves, for who cleans up: images without a name.
+#[derive(Debug, Clone, Default)]
+pub struct Leftover(Arc<Mutex<BTreeSet<String>>>);
+
+impl Leftover {
+    fn add(&self, image: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(image);
+    }
+
+    fn remove(&self, image: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(image);
+    }
+
+    /// The images' ids.
+    #[must_use]
+    pub fn images(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// Builds until `interruption` comes, and writes the report whatever comes of it; what to tell the user.
+///
+/// # Errors
+/// [`Failure`]
+pub async fn build(
+    engine: &Engine,
+    request: BuildRequest,
+    executable: &Path,
+    progress: Arc<Progress>,
+    leftover: &Leftover,
+    interruption: impl Future<Output = Exit>,
+) -> Result<Summary, Failure> {
+    let mut build = Build { engine, request: &request, executable, progress: &progress, leftover, report: Report::new() };
+    let result = tokio::select! {
+        result = build.all() => result,
+        exit = interruption => Err(Failure { exit, message: exit.describe().to_owned() }),
+    };
+    let mut report = build.report;
+    report.options = request.run.described.clone();
+    report.outcome.exit_code = result.as_ref().map_or_else(|failure| failure.exit, |()| Exit::Done).code();
+    report.outcome.meaning = result.as_ref().map_or_else(|failure| failure.exit, |()| Exit::Done).describe().to_owned();
+    report.outcome.error = result.as_ref().err().map(|failure| failure.message.clone());
+    if let Some(path) = &request.output.report {
+        let written = write_file_atomically(path, |file| serde_json::to_writer(file, &report).map_err(std::io::Error::from));
+        if let Err(error) = written {
+            progress.messages.warn(format!("the report cannot be written to `{}`: {error}", path.display()));
+        }
+    }
+    result.map(|()| Summary::new(&report, request.output.report.as_deref()))
+}
+
+struct Build<'a> {
+    engine: &'a Engine,
+    request: &'a BuildRequest,
+    executable: &'a Path,
+    progress: &'a Arc<Progress>,
+    leftover: &'a Leftover,
+    report: Report,
+}
+
+/// The image's files: the tree, and who reads them.
+struct Files {
+    packer: Packer,
+    tree: Arc<Tree>,
+}
+
+/// What all steps after the first know.
+struct Source {
+    image: SourceImage,
+    program: Program,
+    /// For the configuration of the result.
+    created: Option<String>,
+    /// Names of the result.
+    tags: Vec<Reference>,
+}
+
+impl Build<'_> {
+    async fn all(&mut self) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let mut probes = meaning::probes(&self.request.probes)?;
+        probes.must_work = self.request.verification.level != Level::Off;
+        let given = self.read_plan()?;
+        let mut source = self.source().await?;
+        self.report.took("resolve", begun.elapsed().as_secs_f64());
+
+        let must_run = given.is_none() || self.request.verification.level != Level::Off;
+        let (volumes, runs, opened) = if must_run {
+            let Watched { volumes, runs, opened } = self.watch(&source, &probes).await?;
+            (volumes, runs, opened)
+        } else {
+            (Copies::default(), vec![], self.list(&source).await?)
+        };
+        if let Some(run) = &mut source.image.config.config {
+            run.stop_timeout = opened.stop_timeout;
+        }
+        let container = opened.container;
+        let files = Files { packer: opened.packer, tree: Arc::new(opened.tree) };
+
+        let begun = Instant::now();
+        self.progress.step("planning what is kept");
+        let (files, plan) = match given {
+            Some(plan) => self.check_plan(&source, files, plan)?,
+            None => self.make_plan(&source, files, &runs).await?,
+        };
+        self.report.took("plan", begun.elapsed().as_secs_f64());
+
+        let made = match runs.first() {
+            Some(_) if self.request.verification.level != Level::Off => {
+                self.verified(&source, &probes, &volumes, runs, files, plan).await
+            }
+            _ => self.packed(&source, files, plan).await,
+        };
+        let removal = tokio::spawn(async move { container.remove().await });
+        let named = self.finish(&source, made).await;
+        removal.await.map_err(|error| Failure::internal(error.to_string()))??;
+        named
+    }
+
+    /// Finds out all that there is to know before anything is run.
+    async fn source(&mut self) -> Result<Source, Failure> {
+        let created = meaning::source_date_epoch()?.map(created_at).transpose();
+        let created = created.map_err(|error| Failure::usage(error.to_string()))?;
+        let image = self.resolve().await?;
+        let tags = self.tags(&image)?;
+        let program = Program::prepare(self.executable, self.engine.run(), &image.config.architecture)?;
+        Ok(Source { image, program, created, tags })
+    }
+
+    /// Finds the image, and refuses what cannot be used before anything is started.
+    async fn resolve(&mut self) -> Result<SourceImage, Failure> {
+        let name = self.request.image.to_string();
+        let inspected = match self.engine.image(&name).await {
+            Err(EngineError::NoImage(_)) if self.request.pull => {
+                self.progress.step(format!("pulling `{name}`"));
+                let credentials = meaning::credentials(self.request);
+                let progress = Arc::clone(self.progress);
+                let tell = move |now: crate::engine::docker::PullProgress| {
+                    let done = now.bytes.map(|(done, all)| format!(" {} of {} MB", done / 1_000_000, all / 1_000_000));
+                    progress.tick(format!("{} {}{}", now.layer, now.status, done.unwrap_or_default()));
+                };
+                self.engine.pull(&self.request.image.to_pull(), credentials, tell).await?;
+                self.engine.image(&name).await?
+            }
+            other => other?,
+        };
+        let mut image = SourceImage::new(&name, inspected)?;
+        self.report.image = Some(ImageFacts {
+            name,
+            id: image.id.clone(),
+            architecture: image.config.architecture.clone(),
+            size: image.size,
+            entries: None,
+        });
+        if image.config.os != "linux" {
+            let message = format!("the image is for `{}`, and slim minifies images for `linux` only", image.config.os);
+            return Err(Failure { exit: Exit::Image, message });
+        }
+        image.config.history = self.engine.history(&image.id).await?;
+        if !self.request.force && image.config.is_slim() {
+            let message = format!("`{}` was made by slim already: build from its original, or say `--force`", image.name);
+            return Err(Failure { exit: Exit::Image, message });
+        }
+        Ok(image)
+    }
+
+    fn tags(&self, image: &SourceImage) -> Result<Vec<Reference>, Failure> {
+        if !self.request.output.tags.is_empty() {
+            return Ok(self.request.output.tags.clone());
+        }
+        let tag = self.request.image.default_tag(&image.id, &image.tags);
+        Ok(vec![tag.map_err(|error| Failure::usage(format!("{error}; name the result with `--tag`")))?])
+    }
+
+    fn warn(&mut self, text: String) {
+        self.progress.messages.warn(&text);
+        self.report.warnings.push(text);
+    }
+
+    /// What was decided is told, whatever came of it; what is good gets its names.
+    async fn finish(&mut self, source: &Source, made: Made) -> Result<(), Failure> {
+        let Made { tree, plan, packed, failure } = made;
+        if let (Some(plan), Some(path)) = (&plan, &self.request.output.plan) {
+            let saved = write_file_atomically(path, |file| file.write_all(&plan.to_json()));
+            saved.map_err(|error| Failure::usage(format!("the plan cannot be written to `{}`: {error}", path.display())))?;
+        }
+        let entries = plan.as_ref().map_or(0, |plan| plan.entries.len());
+        if let (Some(tree), Some(plan)) = (tree, plan) {
+            self.report.entries = Some(Entries::new(tree, plan)?);
+        }
+        if let Some(packed) = packed {
+            let begun = Instant::now();
+            self.name(&packed, &source.tags, entries).await?;
+            self.report.took("tag", begun.elapsed().as_secs_f64());
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn name(&mut self, packed: &Packed, tags: &[Reference], entries: usize) -> Result<(), Failure> {
+        let id = packed.id.to_string();
+        for tag in tags {
+            self.engine.tag(&id, &tag.name, tag.tag.as_deref().unwrap_or("latest")).await?;
+        }
+        self.leftover.remove(&id);
+        let size = self.engine.image(&id).await?.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+        let tags = tags.iter().map(ToString::to_string).collect();
+        self.report.result = Some(ResultFacts { id, tags, layer: packed.diff_id.to_string(), size, entries });
+        Ok(())
+    }
+}
+
+/// What came of packing and verifying.
+#[derive(Default)]
+struct Made {
+    tree: Option<Arc<Tree>>,
+    /// The last one.
+    plan: Option<Arc<Plan>>,
+    /// What is to get a name.
+    packed: Option<Packed>,
+    failure: Option<Failure>,
+}
+
+impl Made {
+    fn failed(failure: Failure) -> Made {
+        Made { failure: Some(failure), ..Made::default() }
+    }
+}

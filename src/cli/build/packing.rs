@@ -1,0 +1,122 @@
+//! From a plan to an image in the engine, and whether the same comes of it twice.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Build, Files, Made, Source};
+use crate::cli::failure::Failure;
+use crate::exit::Exit;
+use crate::image::config::{ImageConfig, slim_config};
+use crate::pack::archive::Packed;
+use crate::pack::differ::first_difference;
+use crate::pack::digest_of;
+use crate::pack::load::{LoadError, load, write};
+use crate::plan::Plan;
+
+/// The label of what is tagged though it could not be verified.
+const UNVERIFIED: &str = "unverified";
+
+/// How the configuration of the result is made.
+#[derive(Clone)]
+pub(super) struct Configuration {
+    source: ImageConfig,
+    id: String,
+    created: Option<String>,
+    /// Why it is not verified, for its label.
+    unverified: Option<String>,
+}
+
+impl Configuration {
+    pub(super) fn new(source: &Source, unverified: Option<String>) -> Configuration {
+        let Source { image, created, .. } = source;
+        Configuration { source: image.config.clone(), id: image.id.clone(), created: created.clone(), unverified }
+    }
+
+    pub(super) fn make(&self, layer: &oci_spec::image::Digest) -> ImageConfig {
+        let mut config = slim_config(&self.source, &self.id, layer, self.created.clone());
+        if let Some(reason) = &self.unverified {
+            let labels = &mut config.config.get_or_insert_default().labels;
+            labels.get_or_insert_default().insert(UNVERIFIED.to_owned(), reason.clone());
+        }
+        config
+    }
+}
+
+impl Build<'_> {
+    /// Packs without running the result.
+    pub(super) async fn packed(&mut self, source: &Source, files: Files, plan: Arc<Plan>) -> Made {
+        let tree = Arc::clone(&files.tree);
+        let packed = self.pack(files, &plan, Configuration::new(source, None)).await;
+        let (packed, failure) = match packed {
+            Ok((packed, files)) => match self.check_reproducible(source, files, &plan, &packed).await {
+                Ok(_) => (Some(packed), None),
+                Err(failure) => (None, Some(failure)),
+            },
+            Err(failure) => (None, Some(failure)),
+        };
+        Made { tree: Some(tree), plan: Some(plan), packed, failure }
+    }
+
+    /// Packs, and loads the result without a name.
+    pub(super) async fn pack(
+        &mut self,
+        files: Files,
+        plan: &Arc<Plan>,
+        configuration: Configuration,
+    ) -> Result<(Packed, Files), Failure> {
+        let begun = Instant::now();
+        self.progress.step("packing");
+        let leftover = self.leftover.clone();
+        let config = move |layer: &oci_spec::image::Digest| {
+            let config = configuration.make(layer);
+            // From here on the daemon may have the image, also if we are cut off.
+            leftover.add(digest_of(&config.to_json()).to_string());
+            config
+        };
+        let Files { packer, tree } = files;
+        let (packed, packer) = load(self.engine, Arc::clone(&tree), Arc::clone(plan), packer, config).await?;
+        self.report.took("pack", begun.elapsed().as_secs_f64());
+        Ok((packed, Files { packer, tree }))
+    }
+
+    /// Where it was asked for: packs again, and fails where that makes another image.
+    pub(super) async fn check_reproducible(
+        &mut self,
+        source: &Source,
+        files: Files,
+        plan: &Arc<Plan>,
+        packed: &Packed,
+    ) -> Result<Files, Failure> {
+        if !self.request.verification.check_reproducible {
+            return Ok(files);
+        }
+        let begun = Instant::now();
+        self.progress.step("packing again, to compare");
+        let (plan, configuration, packed) = (Arc::clone(plan), Configuration::new(source, None), packed.clone());
+        let compared = tokio::task::spawn_blocking(move || compare(files, &plan, &configuration, &packed)).await;
+        let files = compared.map_err(|error| Failure::internal(error.to_string()))??;
+        self.report.took("check reproducible", begun.elapsed().as_secs_f64());
+        self.report.reproducible = Some(true);
+        Ok(files)
+    }
+}
+
+/// Packs a second time.
+fn compare(files: Files, plan: &Plan, configuration: &Configuration, packed: &Packed) -> Result<Files, Failure> {
+    let Files { mut packer, tree } = files;
+    let again = write(&tree, plan, &mut packer, std::io::sink(), |layer| configuration.make(layer))?;
+    if again == *packed {
+        return Ok(Files { packer, tree });
+    }
+    let mut to_file = || -> Result<std::fs::File, Failure> {
+        let failed = |error: std::io::Error| Failure::internal(format!("cannot write a temporary file: {error}"));
+        let file = tempfile::tempfile().map_err(failed)?;
+        write(&tree, plan, &mut packer, std::io::BufWriter::new(&file), |layer| configuration.make(layer))?;
+        Ok(file)
+    };
+    let difference = first_difference(to_file()?, to_file()?);
+    let difference = difference.map_err(|error| Failure::from(LoadError::from(crate::pack::PackError::from(error))))?;
+    let what = difference.unwrap_or_else(|| "two more are alike: a content changed while it was read".to_owned());
+    let message = format!("the image is not reproducible: packed twice from one plan it is {} and {}; {what}", packed.id, again.id);
+    Err(Failure { exit: Exit::Differs, message })
+}
