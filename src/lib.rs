@@ -19,7 +19,7 @@ pub mod verify;
 /// Parsers that nobody else needs, for the fuzzer.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    /// As an executable, a script, a loader's cache.
+    /// As an executable, a script, a loader's cache, a database of packages.
     pub fn image_file(bytes: &[u8]) {
         crate::plan::fuzz_file(bytes);
     }

@@ -1,4 +1,4 @@
-//! Files of an image that the plan looks into: executables, scripts, the loader's cache.
+//! Files of an image that the plan looks into: executables, scripts, the loader's cache, databases of packages.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

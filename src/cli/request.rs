@@ -482,7 +482,9 @@ fn nothing_but_the_plan(keep: &KeepFlags) -> Result<(), UsageError> {
         ("--path-perms", !keep.permissions.is_empty()),
     ];
     match given.iter().find(|(_, is_given)| *is_given) {
-        Some((option, _)) => Err(wrong("--plan", "...", format!("the plan says what is kept: leave `{option}` out, or edit the plan"))),
+        Some((option, _)) => {
+            Err(wrong("--plan", "...", format!("the plan says what is kept: leave `{option}` out, or edit the plan")))
+        }
         None => Ok(()),
     }
 }

@@ -75,9 +75,29 @@ fn a_bare_command_line() {
             permissions: vec![],
             looked_at: KeepLookedAt::Checked,
         },
+        verification: VerificationFlags {
+            level: Level::Strict,
+            is_demanded: false,
+            repair_rounds: 20,
+            keep_unverified: false,
+            runs: 1,
+            check_reproducible: false,
+        },
+        plan: None,
         output: OutputFlags { tags: vec![], report: Some("slim.report.json".into()), observation: None, plan: None },
     };
     assert_eq!(got, expected);
+}
+
+#[test]
+fn a_plan_says_all_and_runs_nothing_unless_asked() {
+    let with_plan = request(&["app", "--plan", "p.json"]).unwrap();
+    assert_eq!((with_plan.verification.level, with_plan.verification.is_demanded), (Level::Off, false));
+    let verified = request(&["app", "--plan", "p.json", "--verify=strict"]).unwrap().verification;
+    assert_eq!((verified.level, verified.is_demanded), (Level::Strict, true));
+    assert!(!request(&["app", "--verify", "off"]).unwrap().verification.is_demanded);
+    let error = request(&["app", "--plan", "p.json", "--include-shell"]).unwrap_err();
+    assert!(error.to_string().contains("leave `--include-shell` out"), "{error}");
 }
 
 #[test]

@@ -159,7 +159,7 @@ async fn clean_up(engine: &Engine, leftover: &Leftover, progress: &Progress) -> 
         cleaned = engine.clean_up().await;
     }
     cleaned?;
-    if let Some(image) = leftover.image() {
+    for image in leftover.images() {
         engine.remove_unnamed(&image).await;
     }
     Ok(())

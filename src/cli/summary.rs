@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::report::Report;
+use crate::report::verification::Verdict;
+use crate::report::{Report, Verification};
 
 /// The result in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,6 +28,13 @@ pub struct Summary {
     calls_seen: u64,
     opens_seen: u64,
     lost: u64,
+    /// Whether it does what the original does; `None` where it was not run.
+    verdict: Option<Verdict>,
+    /// Images that were tried, and entries that the repair brought.
+    rounds: usize,
+    repaired: usize,
+    /// Things in which the original differs from itself.
+    noise: usize,
     warnings: usize,
     seconds: f64,
     report: Option<PathBuf>,
@@ -38,6 +46,7 @@ impl Summary {
     pub fn new(report: &Report, path: Option<&Path>) -> Summary {
         let (image, result) = (report.image.as_ref(), report.result.as_ref());
         let http = report.probes.http.as_ref();
+        let verification = report.verification.as_ref();
         let counters = report.evidence.as_ref().map(|evidence| evidence.end.counters).unwrap_or_default();
         let main_steps = report.seconds.iter().filter(|(step, _)| !step.starts_with("observe:") && !step.starts_with("list"));
         Summary {
@@ -54,6 +63,10 @@ impl Summary {
             calls_seen: counters.received,
             opens_seen: counters.opens,
             lost: counters.lost,
+            verdict: verification.map(|verification| verification.verdict),
+            rounds: verification.map_or(0, |verification| verification.rounds.len()),
+            repaired: verification.map_or(0, Verification::repaired),
+            noise: verification.map_or(0, |verification| verification.noise),
             warnings: report.warnings.len(),
             seconds: main_steps.map(|(_, seconds)| seconds).sum(),
             report: path.map(Path::to_owned),
@@ -73,6 +86,23 @@ impl Summary {
     }
 }
 
+impl Summary {
+    fn verified(&self) -> String {
+        let mut text = match self.verdict {
+            None => return "no: it was not run (`--verify`)".to_owned(),
+            Some(Verdict::Unverified | Verdict::Differs) => return "no: see the warnings".to_owned(),
+            Some(Verdict::Same) => "it does what the original does".to_owned(),
+        };
+        if self.noise > 0 {
+            text.push_str(&format!(", but for {} things in which that differs from itself", self.noise));
+        }
+        if self.repaired > 0 {
+            text.push_str(&format!("; repaired in {} rounds: {} entries", self.rounds - 1, self.repaired));
+        }
+        text
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tag = self.tags.first().map(String::as_str).unwrap_or_default();
@@ -86,6 +116,7 @@ impl fmt::Display for Summary {
         }
         writeln!(f, ", {} commands run", self.commands)?;
         writeln!(f, "  evidence  {} system calls and {} opens seen, {} lost", self.calls_seen, self.opens_seen, self.lost)?;
+        writeln!(f, "  verified  {}", self.verified())?;
         writeln!(f, "  time      {:.1} s", self.seconds)?;
         if let Some(report) = &self.report {
             writeln!(f, "  report    {}", report.display())?;

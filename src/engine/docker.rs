@@ -282,6 +282,13 @@ impl Engine {
         self.docker.tag_image(id, Some(options)).await.map_err(refused(format!("tag the image as `{repository}:{tag}`")))
     }
 
+    /// Removes an image without a name that was only tried; whether it is gone: it is not while a container of it is.
+    pub async fn discard(&self, id: &str) -> bool {
+        let named = self.docker.inspect_image(id).await.is_ok_and(|image| image.repo_tags.is_some_and(|tags| !tags.is_empty()));
+        let options = RemoveImageOptionsBuilder::default().build();
+        named || self.docker.remove_image(id, Some(options), None).await.is_ok()
+    }
+
     /// Removes an image that was being loaded, and has no name; one that got a name meanwhile stays. The daemon goes on
     /// with what it has got of a load that is cut off, so the image can appear after that.
     pub async fn remove_unnamed(&self, id: &str) {

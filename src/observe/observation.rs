@@ -122,6 +122,14 @@ pub struct PathUse {
     pub phase: u32,
 }
 
+impl PathUse {
+    /// The path from the container's root, as it was written.
+    #[must_use]
+    pub fn absolute(&self) -> Vec<u8> {
+        crate::plan::resolve::Spelling { root: &self.root, base: &self.base, path: &self.path }.joined()
+    }
+}
+
 fn notify() -> Sense {
     Sense::Notify
 }

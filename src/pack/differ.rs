@@ -15,7 +15,7 @@ pub fn first_difference(mut one: impl Read + Seek, mut other: impl Read + Seek) 
 }
 
 /// `depth`: how many archives within archives are looked into.
-fn differ(one: &mut dyn Read, other: &mut dyn Read, depth: u32) -> io::Result<Option<String>> {
+fn differ<'a>(one: &'a mut (dyn Read + 'a), other: &'a mut (dyn Read + 'a), depth: u32) -> io::Result<Option<String>> {
     let (mut archives, mut others) = (tar::Archive::new(one), tar::Archive::new(other));
     let (mut one, mut other) = (archives.entries()?, others.entries()?);
     loop {
@@ -76,11 +76,7 @@ mod tests {
             (plain.clone(), plain.clone(), None),
             (plain.clone(), archive(&[("a", b"1"), ("b", b"23")]), Some("the content of `b` differs")),
             (plain.clone(), archive(&[("a", b"1")]), Some("only one of them has `b`")),
-            (
-                plain,
-                archive(&[("a", b"1"), ("c", b"22")]),
-                Some("the headers of `b` and `c` differ, at the same place of both"),
-            ),
+            (plain, archive(&[("a", b"1"), ("c", b"22")]), Some("the headers of `b` and `c` differ, at the same place of both")),
             (layer(b"1"), layer(b"2"), Some("the content of `etc/x` differs")),
         ] {
             let found = first_difference(io::Cursor::new(one), io::Cursor::new(other)).unwrap();

@@ -346,7 +346,7 @@ mod tests {
                     b"/opt",
                     vec![
                         Reason::Repair { by: b"/bin/\xff".to_vec(), during: PhaseName::new(PhaseKind::Start, "") },
-                        Reason::Widened { rule: Widening::OwningPackages, from: b"libc6 2.36-9".to_vec() },
+                        Reason::Widened { rule: Widening::OwningPackages, from: b"libc6:amd64".to_vec() },
                     ],
                 ),
                 kept(b"/srv", vec![Reason::Config { field: "WorkingDir".into() }]),

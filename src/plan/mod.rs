@@ -6,7 +6,8 @@
 //! as the process saw them by [`resolve`]; the set in the making is a `draft`.
 //!
 //! When the slim image turns out not to do what the original does, [`missing`] tells from its observation what it looked
-//! for in vain, and [`extend`] makes a plan with more from the plan that was too small.
+//! for in vain, [`widen`] what else it could need where that is nothing, and [`extend`] makes a plan with more from the
+//! plan that was too small.
 //!
 //! Nothing here does I/O or runs anything: file contents come through [`Contents`], and everything in an image or an
 //! observation is treated as if it was made to break this program.
@@ -21,15 +22,18 @@ mod elf;
 mod extend;
 mod extras;
 mod format;
+mod language_package;
 mod library_cache;
 mod library_search;
 mod looked_at;
 mod make;
 mod observed;
+mod packages;
 mod repair;
 mod runs;
 #[cfg(test)]
 mod testing;
+mod widen;
 
 pub use config::ConfigView;
 pub use extend::{Addition, ExtendInput, Extended, extend};
@@ -39,6 +43,7 @@ pub use looked_at::KeepLookedAt;
 pub use make::{PlanInput, make};
 pub use repair::{Missing, missing};
 pub use runs::seen_by_some;
+pub use widen::{WidenInput, widen};
 
 use crate::image::tree::EntryId;
 
@@ -46,6 +51,7 @@ use crate::image::tree::EntryId;
 pub(crate) fn fuzz_file(bytes: &[u8]) {
     let _ = (elf::interpreter(bytes), elf::parse(bytes), library_cache::parse(bytes));
     closure::fuzz(bytes);
+    packages::fuzz(bytes);
 }
 
 /// Reads contents of the image for the closures. The plan itself does no I/O: who makes it brings this.

@@ -4,14 +4,17 @@
 //! then; what is not known is absent, never guessed.
 
 mod entries;
+pub mod verification;
 
 pub use entries::Entries;
+pub use verification::Verification;
 
 use serde::Serialize;
 use slim_probes::{ExecRecord, HttpResult};
 
 use crate::escape;
 use crate::image::packer::Skipped;
+use crate::image::tree::{EntryId, Tree};
 use crate::observe::observation::{End, Fanotify, Observation};
 
 /// See the module.
@@ -36,6 +39,15 @@ pub struct Report {
     /// What is known of the observation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
+    /// Whether the result does what the original does; absent where it was not to be run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
+    /// The result was packed twice, and was the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reproducible: Option<bool>,
+    /// Where the original was watched several times: what only some of the runs used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runs: Option<Runs>,
     /// What the user should look at.
     pub warnings: Vec<String>,
     /// System calls that were used, and those that are never trapped.
@@ -117,6 +129,25 @@ pub struct Evidence {
     pub end: End,
 }
 
+/// Several runs of the original.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Runs {
+    /// How many.
+    pub count: usize,
+    /// What only some of them used.
+    pub partial: Vec<PartialRow>,
+}
+
+/// An entry that only some of the runs used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PartialRow {
+    /// Where.
+    #[serde(with = "escape::path")]
+    pub path: Vec<u8>,
+    /// The runs that used it, from 1.
+    pub runs: Vec<usize>,
+}
+
 /// An entry that cannot be in a layer.
 #[derive(Debug, Clone, Serialize)]
 pub struct SkippedRow {
@@ -143,6 +174,9 @@ impl Report {
             options: vec![],
             probes: ProbeFacts::default(),
             evidence: None,
+            verification: None,
+            reproducible: None,
+            runs: None,
             warnings: vec![],
             syscalls: vec![],
             entries: None,
@@ -156,6 +190,12 @@ impl Report {
         let header = &observation.header;
         self.evidence = Some(Evidence { notify: header.notify, fanotify: header.fanotify.clone(), end: observation.end.clone() });
         self.syscalls = observation.syscalls.iter().cloned().collect();
+    }
+
+    /// Adds what `count` runs have in common, and what not.
+    pub fn runs(&mut self, count: usize, tree: &Tree, partial: &[(EntryId, Vec<usize>)]) {
+        let row = |(id, runs): &(EntryId, Vec<usize>)| PartialRow { path: tree.path(*id), runs: runs.clone() };
+        self.runs = (count > 1).then(|| Runs { count, partial: partial.iter().map(row).collect() });
     }
 
     /// How many entries are kept and removed, where that is known.

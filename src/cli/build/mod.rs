@@ -255,9 +255,3 @@ struct Made {
     packed: Option<Packed>,
     failure: Option<Failure>,
 }
-
-impl Made {
-    fn failed(failure: Failure) -> Made {
-        Made { failure: Some(failure), ..Made::default() }
-    }
-}

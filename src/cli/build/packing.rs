@@ -117,6 +117,7 @@ fn compare(files: Files, plan: &Plan, configuration: &Configuration, packed: &Pa
     let difference = first_difference(to_file()?, to_file()?);
     let difference = difference.map_err(|error| Failure::from(LoadError::from(crate::pack::PackError::from(error))))?;
     let what = difference.unwrap_or_else(|| "two more are alike: a content changed while it was read".to_owned());
-    let message = format!("the image is not reproducible: packed twice from one plan it is {} and {}; {what}", packed.id, again.id);
+    let message =
+        format!("the image is not reproducible: packed twice from one plan it is {} and {}; {what}", packed.id, again.id);
     Err(Failure { exit: Exit::Differs, message })
 }

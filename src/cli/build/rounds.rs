@@ -1,0 +1,430 @@
+//! Rounds: the slim image is tried, and where it does something else than the original, made again with more in it.
+//!
+//! What it looked for in vain comes first. Where there is no such thing, the answers may differ by chance, so the original is
+//! run once more to learn that; then the rules of [`Widening`] are tried one at a time, and one that did not help is taken back.
+//! The rounds end when the image does the same, when nothing is left to be tried, or when there were enough of them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::packing::Configuration;
+use super::running::ready_in;
+use super::{Build, Files, Made, Source};
+use crate::cli::failure::Failure;
+use crate::cli::meaning;
+use crate::engine::volumes::Copies;
+use crate::escape::escape;
+use crate::exit::Exit;
+use crate::image::packer::TreeContents;
+use crate::image::source::SourceImage;
+use crate::image::tree::EntryId;
+use crate::observe::observation::{Access, Observation, PathUse};
+use crate::observe::run::{Observed, Probes};
+use crate::pack::archive::Packed;
+use crate::plan::{Addition, ExtendInput, Extended, Extras, Missing, Plan, WidenInput, Widening, extend, missing, widen};
+use crate::report::verification::{Path, Round, Suspect, Verdict, Verification};
+use crate::verify::{Finding, Setting, Shown, Trial, Verifier};
+
+/// So many added paths of a round are told as examples.
+const EXAMPLES: usize = 20;
+/// So many differences are told in the message of a failure.
+const TOLD: usize = 5;
+/// So many suspects are told in the report.
+const MAX_SUSPECTS: usize = 100;
+
+/// Where the rounds are.
+struct Rounds<'a> {
+    verifier: Verifier<'a>,
+    /// What was seen of the original.
+    originals: Vec<Observation>,
+    /// Rules that were not tried yet.
+    rules: std::slice::Iter<'static, Widening>,
+    /// Before the last rule: the plan, and in how many things its image differed.
+    before_rule: Option<(Arc<Plan>, usize)>,
+    /// What the user excluded though the image looks for it.
+    refused: Vec<(EntryId, String)>,
+}
+
+/// What is to be done after a trial.
+enum Next {
+    /// It does the same.
+    Done,
+    /// Try again with this plan.
+    Try(Arc<Plan>),
+    /// Nothing is left to be tried.
+    GiveUp,
+}
+
+impl Build<'_> {
+    /// Packs, tries and repairs until the result does what the original does.
+    pub(super) async fn verified(
+        &mut self,
+        source: &Source,
+        probes: &Probes,
+        volumes: &Copies,
+        runs: Vec<Observed>,
+        files: Files,
+        plan: Arc<Plan>,
+    ) -> Made {
+        let mut verification = Verification::new(self.request.verification.level);
+        let mut made = Made { tree: Some(Arc::clone(&files.tree)), plan: Some(plan), ..Made::default() };
+        let result = self.rounds(source, probes, volumes, runs, files, &mut made, &mut verification).await;
+        self.report.verification = Some(verification);
+        match result {
+            Ok(packed) => made.packed = Some(packed),
+            Err(failure) => made.failure = Some(failure),
+        }
+        made
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that the steps before have made")]
+    async fn rounds(
+        &mut self,
+        source: &Source,
+        probes: &Probes,
+        volumes: &Copies,
+        runs: Vec<Observed>,
+        mut files: Files,
+        made: &mut Made,
+        verification: &mut Verification,
+    ) -> Result<Packed, Failure> {
+        let Some(mut plan) = made.plan.clone() else { return Err(Failure::internal("there is no plan".to_owned())) };
+        if let Some(reason) = unverifiable(volumes, &runs) {
+            return self.unverified(source, files, &plan, verification, reason).await;
+        }
+        let progress = Arc::clone(self.progress);
+        let tell = move |text: String| progress.step(text);
+        let setting = Setting {
+            engine: self.engine,
+            program: &source.program,
+            fat: Some(&source.image),
+            level: self.request.verification.level,
+            options: &self.request.run,
+            volumes,
+            probes,
+            ready: runs.first().and_then(ready_in),
+            progress: &tell,
+        };
+        let mut shown = runs.iter().map(|run| Shown::of(run, None));
+        let expected = shown.next().unwrap_or_default();
+        let mut verifier = Verifier::new(setting, expected);
+        shown.for_each(|again| verifier.learn(again));
+        let originals = runs.into_iter().map(|run| run.observation).collect();
+        let mut rounds = Rounds { verifier, originals, rules: Widening::ALL.iter(), before_rule: None, refused: vec![] };
+        let begun = Instant::now();
+        let mut last: Option<Packed> = None;
+        loop {
+            let round_begun = Instant::now();
+            let (packed, returned) = self.pack(files, &plan, Configuration::new(source, None)).await?;
+            if let Some(last) = last.take().filter(|last| last.id != packed.id) {
+                self.discard(&last).await;
+            }
+            let slim = slim_image(source, &packed);
+            let mut trial = rounds.verifier.try_image(&slim).await?;
+            let (next, returned) = self.judge(source, returned, &plan, &mut rounds, &mut trial, verification).await?;
+            files = returned;
+            if let Some(round) = verification.rounds.last_mut() {
+                round.image = packed.id.to_string();
+                round.seconds = round_begun.elapsed().as_secs_f64();
+            }
+            verification.noise = trial.noise;
+            match next {
+                Next::Done => {
+                    self.report.took("verify", begun.elapsed().as_secs_f64());
+                    verification.verdict = Verdict::Same;
+                    self.check_reproducible(source, files, &plan, &packed).await?;
+                    return Ok(packed);
+                }
+                Next::Try(extended) => {
+                    plan = extended;
+                    made.plan = Some(Arc::clone(&plan));
+                    last = Some(packed);
+                }
+                Next::GiveUp => {
+                    self.report.took("verify", begun.elapsed().as_secs_f64());
+                    return self.give_up(source, files, made, &rounds, trial, verification).await;
+                }
+            }
+        }
+    }
+
+    /// Decides what follows from a trial of what `plan` made.
+    async fn judge(
+        &mut self,
+        source: &Source,
+        files: Files,
+        plan: &Arc<Plan>,
+        rounds: &mut Rounds<'_>,
+        trial: &mut Trial,
+        verification: &mut Verification,
+    ) -> Result<(Next, Files), Failure> {
+        let lacking = lacking(source, &files, plan, trial)?;
+        let mut round = Round {
+            image: String::new(),
+            differences: trial.findings.len(),
+            example: trial.findings.first().map(ToString::to_string),
+            looked_for: lacking.len(),
+            added: 0,
+            examples: vec![],
+            rule: None,
+            seconds: 0.0,
+        };
+        if trial.restless.is_some() || trial.findings.is_empty() {
+            verification.rounds.push(round);
+            let next = if trial.restless.is_some() { Next::GiveUp } else { Next::Done };
+            return Ok((next, files));
+        }
+        if verification.rounds.len() >= self.request.verification.repair_rounds as usize {
+            verification.rounds.push(round);
+            return Ok((Next::GiveUp, files));
+        }
+        let reason = trial.findings[0].to_string();
+        self.progress.step(format!("repairing: {}", reason.lines().next().unwrap_or_default()));
+        let additions = lacking.iter().map(Missing::addition).collect();
+        let libraries_of_all = verification.rounds.is_empty() && !self.request.sensor.senses().notify;
+        let (extended, mut files) = self.extend(source, files, plan, additions, libraries_of_all).await?;
+        rounds.refused.extend(extended.refused);
+        if !extended.added.is_empty() {
+            rounds.before_rule = None;
+            note_added(&mut round, &files, &extended.added);
+            verification.rounds.push(round);
+            return Ok((Next::Try(Arc::new(extended.plan)), files));
+        }
+        // Nothing was looked for in vain: is it chance?
+        if rounds.verifier.learn_more(trial).await? && trial.findings.is_empty() {
+            verification.rounds.push(Round { differences: 0, ..round });
+            return Ok((Next::Done, files));
+        }
+        if trial.restless.is_some() {
+            verification.rounds.push(round);
+            return Ok((Next::GiveUp, files));
+        }
+        // A rule that did not help is taken back.
+        let base = match rounds.before_rule.take() {
+            Some((before, differences)) if trial.findings.len() >= differences => before,
+            _ => Arc::clone(plan),
+        };
+        while let Some(&rule) = rounds.rules.next() {
+            let (additions, returned) = self.widen(source, files, &base, rule, rounds, trial).await?;
+            let (extended, returned) = self.extend(source, returned, &base, additions, false).await?;
+            files = returned;
+            if !extended.added.is_empty() {
+                self.progress.step(format!("repairing: {}", rule.describe()));
+                note_added(&mut round, &files, &extended.added);
+                round.rule = Some(rule.describe().to_owned());
+                rounds.before_rule = Some((base, trial.findings.len()));
+                verification.rounds.push(round);
+                return Ok((Next::Try(Arc::new(extended.plan)), files));
+            }
+        }
+        while rounds.verifier.learn_more(trial).await? {
+            if trial.findings.is_empty() {
+                verification.rounds.push(Round { differences: 0, ..round });
+                return Ok((Next::Done, files));
+            }
+        }
+        verification.rounds.push(round);
+        Ok((Next::GiveUp, files))
+    }
+
+    /// The plan with more in it.
+    async fn extend(
+        &self,
+        source: &Source,
+        files: Files,
+        plan: &Arc<Plan>,
+        additions: Vec<Addition>,
+        libraries_of_all: bool,
+    ) -> Result<(Extended, Files), Failure> {
+        let (config, extras) = (meaning::config_view(&source.image.config), self.extras());
+        let plan = Arc::clone(plan);
+        let extended = tokio::task::spawn_blocking(move || {
+            let Files { mut packer, tree } = files;
+            let contents = TreeContents::new(&tree, &mut packer);
+            let input =
+                ExtendInput { plan: &plan, tree: &tree, config: &config, contents: &contents, extras: &extras, libraries_of_all };
+            extend(&input, &additions).map(|extended| (extended, Files { packer, tree }))
+        });
+        Ok(extended.await.map_err(|error| Failure::internal(error.to_string()))??)
+    }
+
+    /// What a rule would add.
+    async fn widen(
+        &self,
+        source: &Source,
+        files: Files,
+        plan: &Arc<Plan>,
+        rule: Widening,
+        rounds: &Rounds<'_>,
+        trial: &Trial,
+    ) -> Result<(Vec<Addition>, Files), Failure> {
+        let (plan, own) = (Arc::clone(plan), source.program.inside.clone());
+        let mut observations = rounds.originals.clone();
+        observations.push(trial.observed.observation.clone());
+        let widened = tokio::task::spawn_blocking(move || {
+            let Files { mut packer, tree } = files;
+            let contents = TreeContents::new(&tree, &mut packer);
+            let observations: Vec<&Observation> = observations.iter().collect();
+            let own_prefix = own.as_bytes();
+            let input = WidenInput { plan: &plan, tree: &tree, observations: &observations, contents: &contents, own_prefix };
+            widen(rule, &input).map(|additions| (additions, Files { packer, tree }))
+        });
+        Ok(widened.await.map_err(|error| Failure::internal(error.to_string()))??)
+    }
+
+    fn extras(&self) -> Extras {
+        meaning::extras(&self.request.keep).0
+    }
+
+    /// Removes an image that was only tried.
+    async fn discard(&self, packed: &Packed) {
+        let id = packed.id.to_string();
+        if self.engine.discard(&id).await {
+            self.leftover.remove(&id);
+        }
+    }
+
+    /// Tells why there is no good image; tags it all the same where that was asked for.
+    async fn give_up(
+        &mut self,
+        source: &Source,
+        files: Files,
+        made: &mut Made,
+        rounds: &Rounds<'_>,
+        trial: Trial,
+        verification: &mut Verification,
+    ) -> Result<Packed, Failure> {
+        let Some(plan) = made.plan.clone() else { return Err(Failure::internal("there is no plan".to_owned())) };
+        let lacking = lacking(source, &files, &plan, &trial)?;
+        verification.verdict = Verdict::Differs;
+        verification.suspects = suspects(&files, &plan, &lacking, &rounds.refused, &trial);
+        let message = match &trial.restless {
+            Some(change) => format!(
+                "the image cannot be verified: the original itself does something else when it is run again; {change}\n\
+                 give it the state that it needs with `--volume`, or compare less with `--verify=run`"
+            ),
+            None => difference_in_words(&trial.findings, verification),
+        };
+        verification.differences = trial.restless.clone().into_iter().chain(trial.findings).collect();
+        self.keep_unverified(source, files, &plan, made, "differs").await?;
+        Err(Failure { exit: Exit::Differs, message })
+    }
+
+    async fn keep_unverified(
+        &mut self,
+        source: &Source,
+        files: Files,
+        plan: &Arc<Plan>,
+        made: &mut Made,
+        why: &str,
+    ) -> Result<(), Failure> {
+        if self.request.verification.keep_unverified {
+            let (packed, _) = self.pack(files, plan, Configuration::new(source, Some(why.to_owned()))).await?;
+            made.packed = Some(packed);
+        }
+        Ok(())
+    }
+
+    /// The result of a build that can't be verified: named all the same, as nothing is known to be wrong with it, but where
+    /// verification was asked for in so many words.
+    async fn unverified(
+        &mut self,
+        source: &Source,
+        files: Files,
+        plan: &Arc<Plan>,
+        verification: &mut Verification,
+        reason: String,
+    ) -> Result<Packed, Failure> {
+        verification.reason = Some(reason.clone());
+        if self.request.verification.is_demanded {
+            let message = format!("the image cannot be verified: {reason}");
+            return Err(Failure { exit: Exit::Differs, message });
+        }
+        self.warn(format!("the result is unverified: {reason}"));
+        let (packed, files) = self.pack(files, plan, Configuration::new(source, None)).await?;
+        self.check_reproducible(source, files, plan, &packed).await?;
+        Ok(packed)
+    }
+}
+
+/// Why a second run would not be like the first, where that is so.
+fn unverifiable(volumes: &Copies, runs: &[Observed]) -> Option<String> {
+    let is_written = |target: &str| {
+        let uses = runs.iter().flat_map(|run| &run.observation.uses);
+        let writes = uses.filter(|path_use| matches!(path_use.access, Access::Write | Access::Change));
+        writes.map(PathUse::absolute).any(|path| is_below(&path, target.as_bytes()))
+    };
+    let shared = volumes.shared().iter().find(|shared| is_written(&shared.target))?;
+    Some(format!(
+        "the program writes to `{}`, which cannot be copied for a second run ({}): give it a volume of test data, or mount it read-only",
+        shared.target, shared.reason
+    ))
+}
+
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// The result, as an image to be run like the original.
+fn slim_image(source: &Source, packed: &Packed) -> SourceImage {
+    let mut config = Configuration::new(source, None).make(&packed.diff_id);
+    // Docker keeps it out of what it tells of an image, so the original's was asked of a container.
+    if let (Some(run), Some(original)) = (&mut config.config, &source.image.config.config) {
+        run.stop_timeout = original.stop_timeout;
+    }
+    SourceImage { id: packed.id.to_string(), config, tags: vec![], ..source.image.clone() }
+}
+
+/// What the tried image looked for in vain.
+fn lacking(source: &Source, files: &Files, plan: &Plan, trial: &Trial) -> Result<Vec<Missing>, Failure> {
+    let mut is_kept = vec![false; files.tree.len()];
+    plan.ids(&files.tree)?.into_iter().for_each(|id| is_kept[id.0 as usize] = true);
+    let is_kept = |id: EntryId| is_kept[id.0 as usize];
+    Ok(missing(&files.tree, &trial.observed.observation, source.program.inside.as_bytes(), &is_kept))
+}
+
+fn note_added(round: &mut Round, files: &Files, added: &[EntryId]) {
+    round.added = added.len();
+    round.examples = added.iter().take(EXAMPLES).map(|&id| Path(files.tree.path(id))).collect();
+}
+
+/// What may be the cause, the likeliest first.
+fn suspects(files: &Files, plan: &Plan, lacking: &[Missing], refused: &[(EntryId, String)], trial: &Trial) -> Vec<Suspect> {
+    let path = |id: EntryId| Path(files.tree.path(id));
+    let looked_for = |missing: &Missing| {
+        let excluded = refused.iter().find(|(id, _)| *id == missing.entry);
+        let excluded = excluded.map(|(_, option)| format!("; `{option}` excludes it")).unwrap_or_default();
+        let reason = format!("`{}` looks for it during {}{excluded}", escape(&missing.by), missing.during.0);
+        Suspect { path: path(missing.entry), reason }
+    };
+    let changed = changed_and_used(files, plan, trial).into_iter();
+    let changed = changed.map(|path| Suspect { path: Path(path), reason: "the plan changes its mode or its owner".to_owned() });
+    lacking.iter().map(looked_for).chain(changed).take(MAX_SUSPECTS).collect()
+}
+
+/// Entries with other permissions than in the original.
+fn changed_and_used(files: &Files, plan: &Plan, trial: &Trial) -> Vec<Vec<u8>> {
+    let is_changed = |kept: &&crate::plan::Kept| kept.mode.is_some() || kept.owner.is_some();
+    let mut changed: Vec<Vec<u8>> = plan.entries.iter().filter(is_changed).map(|kept| kept.path.clone()).collect();
+    let used: std::collections::HashSet<Vec<u8>> = trial.observed.observation.uses.iter().map(PathUse::absolute).collect();
+    // Those that were used come first.
+    changed.sort_by_key(|path| (!used.contains(path), files.tree.get(path)));
+    changed
+}
+
+fn difference_in_words(findings: &[Finding], verification: &Verification) -> String {
+    let tried = verification.rounds.len();
+    let tries = if tried == 1 { "as it is".to_owned() } else { format!("after {tried} rounds") };
+    let mut text = format!("the slim image does not do what the original does, {tries}: {} differences", findings.len());
+    for finding in findings.iter().take(TOLD) {
+        text.push_str(&format!("\n  {finding}"));
+    }
+    for suspect in verification.suspects.iter().take(TOLD) {
+        text.push_str(&format!("\nit may lack `{}`: {}", escape(&suspect.path.0), suspect.reason));
+    }
+    for diagnosis in &verification.diagnosis {
+        text.push_str(&format!("\n{diagnosis}"));
+    }
+    text.push_str("\nit has no name; keep what it needs with `--include-path`, or name it all the same with `--keep-unverified`");
+    text
+}
