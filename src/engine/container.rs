@@ -1,6 +1,7 @@
 //! Containers of a Docker daemon: their life, commands in them, and what they leave.
 
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -91,7 +92,9 @@ impl Engine {
     /// [`EngineError`]
     pub async fn create(&self, role: &str, mut body: ContainerCreateBody) -> Result<Container, EngineError> {
         body.labels.get_or_insert_default().extend(self.owner.labels());
-        let name = format!("slim-{}-{role}", self.owner.run);
+        // One of several in the same role may still be on its way out when the next one comes.
+        let number = self.created.fetch_add(1, Ordering::Relaxed);
+        let name = format!("slim-{}-{role}-{number}", self.owner.run);
         tracing::debug!(name, "create");
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let created = self.docker.create_container(Some(options), body).await.map_err(refused("create a container"))?;

@@ -4,6 +4,7 @@
 //! errors that a user can do something about, and the bounds that the API lacks.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use bollard::errors::Error as Api;
@@ -156,6 +157,8 @@ fn client(endpoint: &Endpoint) -> Result<bollard::Docker, Api> {
 pub struct Engine {
     pub(super) docker: bollard::Docker,
     pub(super) owner: Arc<Owner>,
+    /// Containers that were created so far.
+    pub(super) created: Arc<AtomicU32>,
     /// The daemon's own version, for the report.
     pub version: String,
     /// The architecture that it runs, in the words of images: `amd64`.
@@ -180,6 +183,7 @@ impl Engine {
         Ok(Engine {
             docker,
             owner: Arc::new(owner),
+            created: Arc::default(),
             version: version.version.unwrap_or_default(),
             architecture: version.arch.unwrap_or_default(),
             host,

@@ -28,6 +28,8 @@ pub struct Missing {
     pub by: Vec<u8>,
     /// In which phase of the slim image's run.
     pub during: PhaseName,
+    /// Only a sweep looked at it.
+    pub by_sweep: bool,
 }
 
 impl Missing {
@@ -48,7 +50,7 @@ pub fn missing(tree: &Tree, observation: &Observation, own_prefix: &[u8], is_kep
     uses.for_each(|used| {
         let by_sweep = sweeps.contains(used.process) && (used.access == Access::Lookup || used.is_listing);
         let found = if by_sweep { &mut found_by_sweeps } else { &mut found };
-        found.add(used, is_kept);
+        found.add(used, by_sweep, is_kept);
     });
     if found.missing.is_empty() { found_by_sweeps.missing } else { found.missing }
 }
@@ -60,11 +62,11 @@ struct Found {
 }
 
 impl Found {
-    fn add(&mut self, used: &Use, is_kept: &dyn Fn(EntryId) -> bool) {
+    fn add(&mut self, used: &Use, by_sweep: bool, is_kept: &dyn Fn(EntryId) -> bool) {
         for entry in used.resolution.passed.iter().copied().chain(used.entry()) {
             if !is_kept(entry) && self.known.insert(entry) {
                 let (by, during) = (used.by.to_vec(), used.during.clone());
-                self.missing.push(Missing { entry, access: used.access, by, during });
+                self.missing.push(Missing { entry, access: used.access, by, during, by_sweep });
             }
         }
     }
@@ -128,6 +130,7 @@ mod tests {
         seen.uses.push(PathUse { process: 2, ..path_use(Access::Open, "/secret") });
         let missing = missing(&tree, &seen, b"/slim-own", &|id| id == EntryId::ROOT);
         let expected = |path: &[u8], access| Missing {
+            by_sweep: false,
             entry: tree.get(path).expect("entry"),
             access,
             by: b"/bin/app".to_vec(),

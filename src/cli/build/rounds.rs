@@ -21,7 +21,9 @@ use crate::image::tree::EntryId;
 use crate::observe::observation::{Access, Observation, PathUse};
 use crate::observe::run::{Observed, Probes};
 use crate::pack::archive::Packed;
-use crate::plan::{Addition, ExtendInput, Extended, Extras, Missing, Plan, WidenInput, Widening, extend, missing, widen};
+use crate::plan::{
+    Addition, ExtendInput, Extended, Extras, KeepLookedAt, Missing, Plan, WidenInput, Widening, extend, missing, widen,
+};
 use crate::report::verification::{Path, Round, Suspect, Verdict, Verification};
 use crate::verify::{Finding, Setting, Shown, Trial, Verifier};
 
@@ -169,18 +171,26 @@ impl Build<'_> {
             rule: None,
             seconds: 0.0,
         };
-        if trial.restless.is_some() || trial.findings.is_empty() {
-            verification.rounds.push(round);
-            let next = if trial.restless.is_some() { Next::GiveUp } else { Next::Done };
-            return Ok((next, files));
-        }
-        if verification.rounds.len() >= self.request.verification.repair_rounds as usize {
+        if trial.restless.is_some() {
             verification.rounds.push(round);
             return Ok((Next::GiveUp, files));
         }
-        let reason = trial.findings[0].to_string();
+        let is_same = trial.findings.is_empty();
+        let end = if is_same { Next::Done } else { Next::GiveUp };
+        if verification.rounds.len() >= self.request.verification.repair_rounds as usize {
+            verification.rounds.push(round);
+            return Ok((end, files));
+        }
+        // Answers are not all: what it uses the same way as the original does (a log that is a link) belongs to it.
+        let policy = self.request.keep.looked_at;
+        let additions = lacking.iter().filter(|missing| !is_same || belongs(missing, policy)).map(Missing::addition);
+        let additions: Vec<_> = additions.collect();
+        if is_same && additions.is_empty() {
+            verification.rounds.push(round);
+            return Ok((end, files));
+        }
+        let reason = round.example.clone().unwrap_or_else(|| "it looks for what the original has".to_owned());
         self.progress.step(format!("repairing: {}", reason.lines().next().unwrap_or_default()));
-        let additions = lacking.iter().map(Missing::addition).collect();
         let libraries_of_all = verification.rounds.is_empty() && !self.request.sensor.senses().notify;
         let (extended, mut files) = self.extend(source, files, plan, additions, libraries_of_all).await?;
         rounds.refused.extend(extended.refused);
@@ -189,6 +199,10 @@ impl Build<'_> {
             note_added(&mut round, &files, &extended.added);
             verification.rounds.push(round);
             return Ok((Next::Try(Arc::new(extended.plan)), files));
+        }
+        if is_same {
+            verification.rounds.push(round);
+            return Ok((end, files));
         }
         // Nothing was looked for in vain: is it chance?
         if rounds.verifier.learn_more(trial).await? && trial.findings.is_empty() {
@@ -345,6 +359,11 @@ impl Build<'_> {
         self.check_reproducible(source, files, plan, &packed).await?;
         Ok(packed)
     }
+}
+
+/// What the plan would keep if the original had been seen to use it so.
+fn belongs(missing: &Missing, policy: KeepLookedAt) -> bool {
+    !missing.by_sweep && (missing.access != Access::Lookup || policy != KeepLookedAt::None)
 }
 
 /// Why a second run would not be like the first, where that is so.
