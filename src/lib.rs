@@ -14,6 +14,7 @@ pub mod observe;
 pub mod pack;
 pub mod plan;
 pub mod report;
+pub mod verify;
 
 /// Parsers that nobody else needs, for the fuzzer.
 #[cfg(fuzzing)]
@@ -21,5 +22,10 @@ pub mod fuzzing {
     /// As an executable, a script, a loader's cache, a database of packages.
     pub fn image_file(bytes: &[u8]) {
         crate::plan::fuzz_file(bytes);
+    }
+
+    /// As the log of a program that failed.
+    pub fn log(bytes: &[u8]) {
+        crate::verify::diagnosis::fuzz_log(bytes);
     }
 }
