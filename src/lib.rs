@@ -23,4 +23,9 @@ pub mod fuzzing {
     pub fn image_file(bytes: &[u8]) {
         crate::plan::fuzz_file(bytes);
     }
+
+    /// As the log of a program that failed.
+    pub fn log(bytes: &[u8]) {
+        crate::verify::diagnosis::fuzz_log(bytes);
+    }
 }
