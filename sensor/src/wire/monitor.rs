@@ -141,6 +141,8 @@ pub enum Record {
         counters: Counters,
         /// Numbers of the system calls that were trapped, ascending; the hot set is not among them.
         syscalls: Vec<u32>,
+        /// The same of 32-bit calls, whose numbers are others.
+        compat_syscalls: Vec<u32>,
     },
 }
 
