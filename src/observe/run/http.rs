@@ -44,7 +44,7 @@ impl Run<'_> {
         let reach = Reach::new(Arc::clone(target));
         let phases = ProbePhases::new(Arc::clone(target), self.recorder.clone());
         let result = probe_http(&probes.http_options, &probes.requests, &ports, &reach, &phases).await;
-        for record in &result.records {
+        for record in result.to_save() {
             self.recorder.answer(serde_json::json!({ "http": record }));
         }
         self.warnings.extend(result.warnings());
