@@ -183,7 +183,7 @@ async fn read(response: Response<Incoming>, deadline: Instant) -> Answer {
     let (digest, kept) = tally.finish();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers = head.headers.iter().map(|(name, value)| (name.as_str().into(), text(value.as_bytes()))).collect();
-    Answer { status: head.status.as_u16(), headers, digest, size, truncated, body: kept.into() }
+    Answer { status: head.status.as_u16(), headers, digest, size, truncated, decoded_digest: None, body: kept.into() }
 }
 
 /// What passed through a [`Tap`].

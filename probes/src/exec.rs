@@ -27,7 +27,7 @@ pub const SHELL_WORDS: &[&str] = &[
 ];
 
 /// Most bytes of an output that are kept as text.
-const MAX_OUTPUT: usize = 4 << 10;
+const MAX_OUTPUT: usize = 64 << 10;
 
 /// How a command is executed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,7 +175,7 @@ pub struct Output {
     pub size: u64,
     /// `sha256:...`.
     pub digest: String,
-    /// The first 4 KiB, as text; bytes that aren't UTF-8 are replaced.
+    /// The first 64 KiB, as text; bytes that aren't UTF-8 are replaced.
     pub text: String,
 }
 

@@ -1,14 +1,25 @@
 //! What came of the requests: pure data, for the observation, the report, and the comparison of two runs.
+//!
+//! Bodies are for comparing only. In memory they are kept up to [`MAX_KEPT`](crate::MAX_KEPT); a record as such is written
+//! without its body, as the report has no use for it. [`HttpResult::to_save`](crate::HttpResult::to_save) gives the records for a
+//! file that another run is to be compared with: there shorter bodies are kept, as text where they are text.
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::command::{HttpCommand, Protocol};
+use crate::compare;
 
 /// Most bytes of bodies that are kept in memory for comparing, over all records of a run.
 const MAX_KEPT_IN_ALL: usize = 64 << 20;
+/// The longest body that is saved.
+const MAX_SAVED: usize = 64 << 10;
+/// Most bytes of bodies that are saved, over all records of a run.
+const MAX_SAVED_IN_ALL: usize = 16 << 20;
 
 /// A request and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,14 +81,41 @@ pub struct Answer {
     /// Why the body was not read to its end, where it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truncated: Option<Truncated>,
-    /// The body's first bytes ([`MAX_KEPT`](crate::MAX_KEPT)), for comparing; only in memory. It is empty in a record that was
-    /// read back, and where so many bodies were kept already that memory is at risk.
-    #[serde(skip)]
+    /// Digest of the body after its content-encoding was undone; only in a file that doesn't keep the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoded_digest: Option<String>,
+    /// The body's first bytes ([`MAX_KEPT`](crate::MAX_KEPT)), for comparing. It is empty where it was not saved, and where so many
+    /// bodies were kept already that memory is at risk.
+    #[serde(default, skip_serializing, deserialize_with = "saved_body")]
     pub body: Bytes,
 }
 
+/// A body in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SavedBody {
+    Text(String),
+    Base64(String),
+}
+
+impl SavedBody {
+    fn of(body: &Bytes) -> Self {
+        match std::str::from_utf8(body) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Base64(STANDARD.encode(body)),
+        }
+    }
+}
+
+fn saved_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    match SavedBody::deserialize(deserializer)? {
+        SavedBody::Text(text) => Ok(text.into()),
+        SavedBody::Base64(text) => STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom),
+    }
+}
+
 /// Why a body was not read to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Truncated {
     /// It is longer than [`MAX_BODY`](crate::MAX_BODY).
@@ -86,6 +124,17 @@ pub enum Truncated {
     TimedOut,
     /// The connection broke, or the body isn't what its headers promise.
     Broken,
+}
+
+/// As a verb, such as `broke off`.
+impl fmt::Display for Truncated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "is too long",
+            Self::TimedOut => "did not end in time",
+            Self::Broken => "broke off",
+        })
+    }
 }
 
 /// In a few words, such as `200, 612 bytes`.
@@ -127,6 +176,24 @@ impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
+}
+
+/// The records as they are saved, with bodies, as many as there is room for.
+pub(crate) fn to_save(records: &[HttpRecord]) -> impl Iterator<Item = serde_json::Value> {
+    let mut room = MAX_SAVED_IN_ALL;
+    records.iter().map(move |record| {
+        let mut saved = serde_json::json!(record);
+        if let (Some(answer), Some(fields)) = (record.answer(), saved.pointer_mut("/outcome/answered")) {
+            let is_whole = answer.body.len() as u64 == answer.size;
+            if is_whole && answer.body.len() <= MAX_SAVED.min(room) {
+                room -= answer.body.len();
+                fields["body"] = serde_json::json!(SavedBody::of(&answer.body));
+            } else if is_whole && let Some(digest) = compare::decoded_digest(answer) {
+                fields["decoded_digest"] = digest.into();
+            }
+        }
+        saved
+    })
 }
 
 /// The records of a run, with a bound on the bodies that they keep.
@@ -175,6 +242,7 @@ mod tests {
                 digest: String::new(),
                 size: size as u64,
                 truncated: None,
+                decoded_digest: None,
                 body: vec![0; size].into(),
             }),
         };

@@ -9,7 +9,7 @@ use crate::command::HttpCommand;
 use crate::connect::{Connect, Phases};
 use crate::crawl::{self, Crawl, CrawlOptions, Cut};
 use crate::http::Client;
-use crate::record::{HttpRecord, Outcome, Records, Truncated};
+use crate::record::{self, HttpRecord, Outcome, Records};
 
 /// Most warnings of one kind that are told one by one.
 const MAX_WARNINGS: usize = 10;
@@ -164,6 +164,12 @@ fn speaking(requests: &[(u16, &HttpCommand)], records: &[HttpRecord]) -> Vec<Por
 }
 
 impl HttpResult {
+    /// The records for a file that another run can be compared with: with bodies, those that are longer than 64 KiB and
+    /// those beyond 16 MiB in all excepted.
+    pub fn to_save(&self) -> impl Iterator<Item = serde_json::Value> {
+        record::to_save(&self.records)
+    }
+
     /// How many requests were answered in HTTP, with any status.
     #[must_use]
     pub fn answered(&self) -> usize {
@@ -194,11 +200,7 @@ impl HttpResult {
         });
         warn_each(&mut warnings, "answers were not read to their end", self.records.iter(), |record| {
             let answer = record.answer()?;
-            let why = match answer.truncated? {
-                Truncated::TooLong => "is too long",
-                Truncated::TimedOut => "did not end in time",
-                Truncated::Broken => "broke off",
-            };
+            let why = answer.truncated?;
             Some(format!("the answer to {} {why}: {} bytes of it were read", name(record), answer.size))
         });
         warn_each(&mut warnings, "requests were not answered", self.records.iter(), |record| {

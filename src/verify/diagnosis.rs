@@ -186,7 +186,7 @@ mod tests {
         let diagnoses = diagnose(&Facts {
             start_error: Some("exec: \"/bin/sh\": stat /bin/sh: no such file or directory: unknown"),
             log: b"starting\nrun: error while loading shared libraries: libssl.so.3: cannot open shared object file\n",
-            missing: &[Missing { entry, access: Access::Open, by: b"/app/run".to_vec(), during }],
+            missing: &[Missing { entry, access: Access::Open, by: b"/app/run".to_vec(), during, by_sweep: false }],
             exit_code: Some(127),
             ..nothing()
         });

@@ -4,6 +4,7 @@
 //! run once more to learn that; then the rules of [`Widening`] are tried one at a time, and one that did not help is taken back.
 //! The rounds end when the image does the same, when nothing is left to be tried, or when there were enough of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,12 +20,13 @@ use crate::image::packer::TreeContents;
 use crate::image::source::SourceImage;
 use crate::image::tree::EntryId;
 use crate::observe::observation::{Access, Observation, PathUse};
-use crate::observe::run::{Observed, Probes};
+use crate::observe::run::{Observed, Probes, RunEnd};
 use crate::pack::archive::Packed;
 use crate::plan::{
     Addition, ExtendInput, Extended, Extras, KeepLookedAt, Missing, Plan, WidenInput, Widening, extend, missing, widen,
 };
 use crate::report::verification::{Path, Round, Suspect, Verdict, Verification};
+use crate::verify::diagnosis::{Facts, diagnose};
 use crate::verify::{Finding, Setting, Shown, Trial, Verifier};
 
 /// So many added paths of a round are told as examples.
@@ -312,6 +314,7 @@ impl Build<'_> {
         let lacking = lacking(source, &files, &plan, &trial)?;
         verification.verdict = Verdict::Differs;
         verification.suspects = suspects(&files, &plan, &lacking, &rounds.refused, &trial);
+        verification.diagnosis = diagnosis(&files, &plan, &lacking, &rounds.originals, &trial);
         let message = match &trial.restless {
             Some(change) => format!(
                 "the image cannot be verified: the original itself does something else when it is run again; {change}\n\
@@ -429,6 +432,34 @@ fn changed_and_used(files: &Files, plan: &Plan, trial: &Trial) -> Vec<Vec<u8>> {
     // Those that were used come first.
     changed.sort_by_key(|path| (!used.contains(path), files.tree.get(path)));
     changed
+}
+
+/// What it probably means.
+fn diagnosis(files: &Files, plan: &Plan, lacking: &[Missing], originals: &[Observation], trial: &Trial) -> Vec<String> {
+    let Observed { observation, course, log, start_failure, .. } = &trial.observed;
+    let exit_code = match course.end {
+        RunEnd::ByItself { exit_code } => Some(exit_code),
+        RunEnd::Unknown | RunEnd::Stopped { .. } => None,
+    };
+    diagnose(&Facts {
+        tree: &files.tree,
+        plan,
+        start_error: start_failure.as_deref(),
+        exit_code,
+        log: log.join("\n").as_bytes(),
+        missing: lacking,
+        executed_before: &originals.first().map(executions).unwrap_or_default(),
+        executed: &executions(observation),
+    })
+}
+
+/// How often each program was executed.
+fn executions(observation: &Observation) -> BTreeMap<Vec<u8>, u64> {
+    let mut counts = BTreeMap::new();
+    for path_use in observation.uses.iter().filter(|path_use| path_use.access == Access::Exec) {
+        *counts.entry(path_use.absolute()).or_default() += 1;
+    }
+    counts
 }
 
 fn difference_in_words(findings: &[Finding], verification: &Verification) -> String {

@@ -47,7 +47,7 @@ impl Run<'_> {
             Some(recorded) => replay_http(&probes.http_options, recorded, &reach, &phases).await,
             None => probe_http(&probes.http_options, &probes.requests, &ports, &reach, &phases).await,
         };
-        for record in &result.records {
+        for record in result.to_save() {
             self.recorder.answer(serde_json::json!({ "http": record }));
         }
         self.warnings.extend(result.warnings());
