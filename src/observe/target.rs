@@ -302,10 +302,11 @@ impl Target {
     ///
     /// # Errors
     /// [`TargetError::Engine`]
-    pub async fn ended(&self) -> Result<i64, TargetError> {
+    pub async fn ended(&self, recorder: &Recorder) -> Result<i64, TargetError> {
         match tokio::time::timeout(END_PATIENCE, self.container.wait()).await {
             Ok(exit_code) => Ok(exit_code?),
             Err(_) => {
+                recorder.lose("the sensor ended while the program ran, which was killed then".to_owned());
                 self.container.kill("SIGKILL").await?;
                 Ok(self.container.wait().await?)
             }

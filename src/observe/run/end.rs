@@ -40,7 +40,7 @@ impl Run<'_> {
     pub(super) async fn stop(&mut self, target: &Target) -> Result<(), ObserveError> {
         let begun = Instant::now();
         let exit_code = if target.monitor.status().is_over() {
-            target.ended().await?
+            target.ended(&self.recorder).await?
         } else {
             (self.request.progress)("stopping it".to_owned());
             self.next_phase(target, PhaseKind::Stop).await;
