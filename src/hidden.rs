@@ -60,7 +60,7 @@ fn run_stub(mut arguments: impl Iterator<Item = OsString>) -> Result<i32, String
 }
 
 fn run_monitor(mut arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
-    let options = monitor::Options { socket: text(arguments.next())?, fanotify: text(arguments.next())? == "fanotify" };
+    let options: monitor::Options = serde_json::from_str(&text(arguments.next())?).map_err(|error| error.to_string())?;
     monitor::run(&options).map_err(|error| error.to_string())
 }
 

@@ -2,5 +2,6 @@
 
 pub mod alike;
 mod lossless;
+mod senses;
 mod signals;
 mod ways;

@@ -2,41 +2,44 @@
 //!
 //! Default is "notify": the monitor sees every system call but the hot ones ([`crate::calls`]). A filter can only look at the
 //! number and the six argument words of a call (no memory, no state), so everything finer is decided in the monitor.
+//! Where the target is watched by fanotify alone, only those calls are trapped that the monitor itself depends on
+//! ([`crate::calls::LIFE`]). 32-bit calls have numbers of their own: the filter has a section for each ABI.
 //!
 //! The container has capabilities that the target doesn't (they are the sensor's), and Docker's default seccomp profile
 //! opens calls by capability. [`Denials`] closes again what those opened, with the error that the profile gives
 //! otherwise, so that the target finds the calls allowed that it finds in a plain run. The list is the difference that
-//! `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE` make in moby's `profiles/seccomp/default_linux.go`, which changes with its
-//! versions: since some of them, some calls need no capability any more.
+//! `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE` make in moby's `profiles/seccomp/default_linux.go` (since 2025 `seccomp/` of
+//! moby/profiles), which changes with its versions: some calls need no capability any more since some of them, others were
+//! unknown before.
 
-use syscalls::Sysno;
+use std::collections::HashMap;
 
-use crate::calls::HOT;
+use crate::calls::{Abi, LIFE, Machine, SOCKET_BIND, SOCKET_LISTEN};
 use crate::kernel::Instruction;
 
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const JUMP_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const JUMP_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
+
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 
-/// The low half of argument `index` (both architectures are little endian).
+/// The low half of argument `index` (both machines are little endian). Of a 32-bit call it is the whole.
 const fn argument(index: u32) -> u32 {
     16 + 8 * index
 }
 
-#[cfg(target_arch = "x86_64")]
-const NATIVE: u32 = 0xc000_003e;
-#[cfg(target_arch = "aarch64")]
-const NATIVE: u32 = 0xc000_00b7;
-
-/// Numbers from here are x86-64's x32 calls, which no distribution's kernel has.
-#[cfg(target_arch = "x86_64")]
+/// Numbers of x86-64 from here are x32 calls, which no distribution's kernel has.
 const X32: u32 = 0x4000_0000;
+/// Numbers of ARM from here are its own, such as the flushing of caches: no path, and often.
+const ARM_PRIVATE: u32 = 0x000f_0000;
 
 /// Every flag of clone(2) that makes a namespace and that Docker's profile looks at.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
@@ -47,30 +50,34 @@ const PERFMON: u32 = 38;
 const BPF: u32 = 39;
 const SYSLOG: u32 = 34;
 
-const BY_SYS_ADMIN: &[Sysno] = &[
-    Sysno::fanotify_init,
-    Sysno::fsconfig,
-    Sysno::fsmount,
-    Sysno::fsopen,
-    Sysno::fspick,
-    Sysno::lookup_dcookie,
-    Sysno::mount,
-    Sysno::mount_setattr,
-    Sysno::move_mount,
-    Sysno::open_tree,
-    Sysno::quotactl,
-    Sysno::quotactl_fd,
-    Sysno::setdomainname,
-    Sysno::sethostname,
-    Sysno::setns,
-    Sysno::umount2,
-    Sysno::unshare,
+const BY_SYS_ADMIN: &[&str] = &[
+    "fanotify_init",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "lookup_dcookie",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "quotactl",
+    "quotactl_fd",
+    "setdomainname",
+    "sethostname",
+    "setns",
+    "umount",
+    "umount2",
+    "unshare",
 ];
-const BY_SYS_PTRACE: &[Sysno] = &[Sysno::kcmp, Sysno::pidfd_getfd, Sysno::process_madvise];
+const BY_SYS_ADMIN_LATER: &[&str] = &["lsm_get_self_attr", "lsm_list_modules", "lsm_set_self_attr"];
+const BY_SYS_PTRACE: &[&str] = &["kcmp", "pidfd_getfd", "process_madvise"];
 
 /// Versions of moby whose profile opened calls to everybody.
 const ANY_HANDLE: Version = (20, 10, 26);
 const ANY_PROCESS_MEMORY: Version = (23, 0, 0);
+/// The version that knows [`BY_SYS_ADMIN_LATER`]; before it, they are refused to everybody.
+const LSM_CALLS: Version = (28, 3, 0);
 
 /// Major, minor and patch.
 type Version = (u32, u32, u32);
@@ -97,54 +104,92 @@ impl Denials {
     }
 
     /// The denied calls, with the error that they give.
-    fn calls(self) -> Vec<(Sysno, i32)> {
+    fn calls(self) -> Vec<(&'static str, i32)> {
         let mut calls = vec![];
+        let mut deny = |names: &[&'static str]| calls.extend(names.iter().map(|&name| (name, libc::EPERM)));
         if !self.has(SYS_ADMIN) {
-            calls.extend(BY_SYS_ADMIN.iter().map(|&call| (call, libc::EPERM)));
-            // C libraries fall back to clone(2) at this error, whose flags a filter can see.
-            calls.push((Sysno::clone3, libc::ENOSYS));
-            calls.extend((!self.has(BPF)).then_some((Sysno::bpf, libc::EPERM)));
-            calls.extend((!self.has(PERFMON)).then_some((Sysno::perf_event_open, libc::EPERM)));
-            calls.extend((!self.has(SYSLOG)).then_some((Sysno::syslog, libc::EPERM)));
-            calls.extend((self.engine < ANY_HANDLE).then_some((Sysno::name_to_handle_at, libc::EPERM)));
+            deny(BY_SYS_ADMIN);
+            for (capability, name) in [(BPF, "bpf"), (PERFMON, "perf_event_open"), (SYSLOG, "syslog")] {
+                if !self.has(capability) {
+                    deny(&[name]);
+                }
+            }
+            if self.engine < ANY_HANDLE {
+                deny(&["name_to_handle_at"]);
+            }
+            if self.engine >= LSM_CALLS {
+                deny(BY_SYS_ADMIN_LATER);
+            }
         }
         if !self.has(SYS_PTRACE) {
-            calls.extend(BY_SYS_PTRACE.iter().map(|&call| (call, libc::EPERM)));
+            deny(BY_SYS_PTRACE);
             if self.engine < ANY_PROCESS_MEMORY {
-                calls.extend([Sysno::process_vm_readv, Sysno::process_vm_writev].map(|call| (call, libc::EPERM)));
+                deny(&["process_vm_readv", "process_vm_writev"]);
             }
+        }
+        if !self.has(SYS_ADMIN) {
+            // C libraries fall back to clone(2) at this error, whose flags a filter can see.
+            calls.push(("clone3", libc::ENOSYS));
         }
         calls
     }
 }
 
-/// The program. `denials`: `None` where the user chose the container's profile, which is then left alone.
-pub(crate) fn program(denials: Option<Denials>) -> Vec<Instruction> {
+/// The program for a machine. `denials`: `None` where the user chose the container's profile, which is then left alone.
+/// `notify`: the arguments of calls are to be seen.
+pub(crate) fn program(machine: Machine, denials: Option<Denials>, notify: bool) -> Vec<Instruction> {
     let mut program = Program::default();
     program.load(ARCHITECTURE);
-    // 32-bit programs: not trapped (fanotify sees what they open).
-    program.unless_equal(NATIVE, libc::SECCOMP_RET_ALLOW);
+    for abi in [machine.native, machine.compat] {
+        let section = section(abi, denials, notify);
+        program.push(JUMP_EQUAL, 1, 0, abi.architecture());
+        program.push(JUMP, 0, 0, section.len() as u32);
+        program.instructions.extend(section);
+    }
+    // The kernel has no others.
+    program.give(ALLOW);
+    program.instructions
+}
+
+/// What is done about the calls of one ABI; it always ends in a decision.
+fn section(abi: Abi, denials: Option<Denials>, notify: bool) -> Vec<Instruction> {
+    let mut program = Program { instructions: vec![], numbers: abi.numbers() };
     program.load(NUMBER);
-    #[cfg(target_arch = "x86_64")]
-    program.when(JUMP_AT_LEAST, X32, errno(libc::ENOSYS));
-    for call in HOT {
-        program.when_call(*call, libc::SECCOMP_RET_ALLOW);
+    match abi {
+        Abi::X86_64 => program.when(JUMP_AT_LEAST, X32, errno(libc::ENOSYS)),
+        Abi::Arm => program.when(JUMP_AT_LEAST, ARM_PRIVATE, ALLOW),
+        Abi::I386 | Abi::Aarch64 => {}
+    }
+    for name in abi.always_hot() {
+        program.when_call(name, ALLOW);
     }
     // An open through io_uring is seen by fanotify, but a look-up by nobody: programs fall back at this error.
-    program.when_call(Sysno::io_uring_setup, errno(libc::EPERM));
-    for (call, error) in denials.map(Denials::calls).unwrap_or_default() {
-        program.when_call(call, errno(error));
+    program.when_call("io_uring_setup", errno(libc::EPERM));
+    for (name, error) in denials.map(Denials::calls).unwrap_or_default() {
+        program.when_call(name, errno(error));
     }
     if denials.is_some_and(|denials| !denials.has(SYS_ADMIN)) {
-        program.when_argument_has(Sysno::clone, 0, NEW_NAMESPACES, errno(libc::EPERM));
+        program.when_argument("clone", 0, JUMP_ANY_BIT, NEW_NAMESPACES, errno(libc::EPERM));
     }
-    program.when_call(Sysno::clone, libc::SECCOMP_RET_ALLOW);
-    program.when_call(Sysno::clone3, libc::SECCOMP_RET_ALLOW);
-    // glibc's fstat(2): a descriptor and an empty path.
-    program.when_argument_has(Sysno::newfstatat, 3, libc::AT_EMPTY_PATH as u32, libc::SECCOMP_RET_ALLOW);
-    // kill(-1): would hit the monitor, so the monitor does it. Any other kill is trapped as a cold call.
-    program.give(libc::SECCOMP_RET_USER_NOTIF);
-    program.0
+    // Of the calls that it stands for, these two are trapped.
+    program.when_argument("socketcall", 0, JUMP_EQUAL, SOCKET_LISTEN, NOTIFY);
+    if notify {
+        program.when_argument("socketcall", 0, JUMP_EQUAL, SOCKET_BIND, NOTIFY);
+        for name in ["socketcall", "clone", "clone3"] {
+            program.when_call(name, ALLOW);
+        }
+        // The C library's fstat(2): a descriptor and an empty path.
+        for name in ["newfstatat", "fstatat64"] {
+            program.when_argument(name, 3, JUMP_ANY_BIT, libc::AT_EMPTY_PATH as u32, ALLOW);
+        }
+        program.give(NOTIFY);
+    } else {
+        for name in LIFE {
+            program.when_call(name, NOTIFY);
+        }
+        program.give(ALLOW);
+    }
+    program.instructions
 }
 
 fn errno(error: i32) -> u32 {
@@ -152,11 +197,15 @@ fn errno(error: i32) -> u32 {
 }
 
 #[derive(Default)]
-struct Program(Vec<Instruction>);
+struct Program {
+    instructions: Vec<Instruction>,
+    /// Of the calls of its ABI. What isn't among them has no need of a decision.
+    numbers: HashMap<&'static str, u32>,
+}
 
 impl Program {
     fn push(&mut self, code: u16, jump_true: u8, jump_false: u8, k: u32) {
-        self.0.push(Instruction { code, jt: jump_true, jf: jump_false, k });
+        self.instructions.push(Instruction { code, jt: jump_true, jf: jump_false, k });
     }
 
     fn load(&mut self, offset: u32) {
@@ -173,28 +222,27 @@ impl Program {
         self.give(action);
     }
 
-    fn unless_equal(&mut self, k: u32, action: u32) {
-        self.push(JUMP_EQUAL, 1, 0, k);
-        self.give(action);
+    fn when_call(&mut self, name: &str, action: u32) {
+        if let Some(&number) = self.numbers.get(name) {
+            self.when(JUMP_EQUAL, number, action);
+        }
     }
 
-    fn when_call(&mut self, call: Sysno, action: u32) {
-        self.when(JUMP_EQUAL, call.id() as u32, action);
-    }
-
-    /// If it is this call and its argument has any of these bits: `action`. The number is loaded again after.
-    fn when_argument_has(&mut self, call: Sysno, index: u32, bits: u32, action: u32) {
-        self.push(JUMP_EQUAL, 0, 4, call.id() as u32);
-        self.load(argument(index));
-        self.push(JUMP_ANY_BIT, 0, 1, bits);
-        self.give(action);
-        self.load(NUMBER);
+    /// If it is this call and its argument compares so with `k`: `action`. The number is loaded again after.
+    fn when_argument(&mut self, name: &str, index: u32, comparison: u16, k: u32, action: u32) {
+        if let Some(&number) = self.numbers.get(name) {
+            self.push(JUMP_EQUAL, 0, 4, number);
+            self.load(argument(index));
+            self.when(comparison, k, action);
+            self.load(NUMBER);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls::{AARCH64, X86_64};
 
     /// What the kernel would do with a call: interprets the program.
     fn run(program: &[Instruction], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
@@ -213,6 +261,10 @@ mod tests {
                     continue;
                 }
                 RETURN => return k,
+                JUMP => {
+                    at += k as usize;
+                    continue;
+                }
                 JUMP_EQUAL => word == k,
                 JUMP_AT_LEAST => word >= k,
                 JUMP_ANY_BIT => word & k != 0,
@@ -222,60 +274,117 @@ mod tests {
         }
     }
 
-    const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
-    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    /// The answer to a call by its name.
+    fn answer(program: &[Instruction], abi: Abi, name: &str, arguments: [u64; 6]) -> u32 {
+        run(program, abi.architecture(), abi.numbers()[name], arguments)
+    }
+
+    const PLAIN: Denials = Denials { capabilities: 0, engine: (28, 2, 2) };
 
     #[test]
-    fn decides_by_call_and_argument() {
-        let engine = parse_version("28.2.2");
-        let plain = program(Some(Denials { capabilities: 0, engine }));
-        let admin = program(Some(Denials { capabilities: 1 << SYS_ADMIN | 1 << SYS_PTRACE, engine }));
-        let untouched = program(None);
+    fn decides_by_call_and_argument_in_every_abi() {
+        let capable = Denials { capabilities: 1 << SYS_ADMIN | 1 << SYS_PTRACE, ..PLAIN };
         let eperm = errno(libc::EPERM);
         let empty = libc::AT_EMPTY_PATH as u64;
-        for (call, arguments, wanted) in [
-            (Sysno::read, [0; 6], [ALLOW; 3]),
-            (Sysno::openat, [0; 6], [NOTIFY; 3]),
-            (Sysno::execve, [0; 6], [NOTIFY; 3]),
-            (Sysno::exit_group, [0; 6], [NOTIFY; 3]),
-            (Sysno::exit, [0; 6], [NOTIFY; 3]),
-            (Sysno::newfstatat, [0, 0, 0, empty, 0, 0], [ALLOW; 3]),
-            (Sysno::newfstatat, [0; 6], [NOTIFY; 3]),
-            (Sysno::io_uring_setup, [0; 6], [eperm; 3]),
-            (Sysno::unshare, [0; 6], [eperm, NOTIFY, NOTIFY]),
-            (Sysno::kcmp, [0; 6], [eperm, NOTIFY, NOTIFY]),
-            (Sysno::clone3, [0; 6], [errno(libc::ENOSYS), ALLOW, ALLOW]),
-            (Sysno::clone, [0x0100_0011, 0, 0, 0, 0, 0], [ALLOW; 3]),
-            (Sysno::clone, [0x1000_0011, 0, 0, 0, 0, 0], [eperm, ALLOW, ALLOW]),
-        ] {
-            let got = [&plain, &admin, &untouched].map(|program| run(program, NATIVE, call.id() as u32, arguments));
-            assert_eq!(got, wanted, "{call} {arguments:x?}");
+        for machine in [X86_64, AARCH64] {
+            let programs = [Some(PLAIN), Some(capable), None].map(|denials| program(machine, denials, true));
+            for abi in [machine.native, machine.compat] {
+                let look_up = if abi.is_32_bit() { "fstatat64" } else { "newfstatat" };
+                for (name, arguments, wanted) in [
+                    ("read", [0; 6], [ALLOW; 3]),
+                    ("openat", [0; 6], [NOTIFY; 3]),
+                    ("statx", [0; 6], [NOTIFY; 3]),
+                    ("execve", [0; 6], [NOTIFY; 3]),
+                    ("exit_group", [0; 6], [NOTIFY; 3]),
+                    ("exit", [0; 6], [NOTIFY; 3]),
+                    ("bind", [0; 6], [NOTIFY; 3]),
+                    (look_up, [0, 0, 0, empty, 0, 0], [ALLOW; 3]),
+                    (look_up, [0; 6], [NOTIFY; 3]),
+                    ("io_uring_setup", [0; 6], [eperm; 3]),
+                    ("unshare", [0; 6], [eperm, NOTIFY, NOTIFY]),
+                    ("kcmp", [0; 6], [eperm, NOTIFY, NOTIFY]),
+                    ("clone3", [0; 6], [errno(libc::ENOSYS), ALLOW, ALLOW]),
+                    ("clone", [0x0100_0011, 0, 0, 0, 0, 0], [ALLOW; 3]),
+                    ("clone", [0x1000_0011, 0, 0, 0, 0, 0], [eperm, ALLOW, ALLOW]),
+                ] {
+                    let got = [0, 1, 2].map(|at| answer(&programs[at], abi, name, arguments));
+                    assert_eq!(got, wanted, "{abi:?} {name} {arguments:x?}");
+                }
+                assert_eq!(run(&programs[0], abi.architecture(), 9999, [0; 6]), NOTIFY, "a call of the future");
+            }
+            assert_eq!(run(&programs[0], 0x1234, 5, [0; 6]), ALLOW);
         }
-        assert_eq!(run(&plain, 0x4000_0003, 5, [0; 6]), ALLOW);
-        #[cfg(target_arch = "x86_64")]
-        assert_eq!(run(&plain, NATIVE, X32 | 2, [0; 6]), errno(libc::ENOSYS));
+    }
+
+    #[test]
+    fn each_abi_has_its_own() {
+        let x86 = program(X86_64, Some(PLAIN), true);
+        assert_eq!(run(&x86, Abi::X86_64.architecture(), X32 | 2, [0; 6]), errno(libc::ENOSYS));
+        for (name, wanted) in [("stat64", NOTIFY), ("open", NOTIFY), ("_llseek", ALLOW), ("umount", errno(libc::EPERM))] {
+            assert_eq!(answer(&x86, Abi::I386, name, [0; 6]), wanted, "{name}");
+        }
+        for (call, wanted) in [(1, ALLOW), (SOCKET_BIND, NOTIFY), (3, ALLOW), (SOCKET_LISTEN, NOTIFY), (5, ALLOW)] {
+            assert_eq!(answer(&x86, Abi::I386, "socketcall", [u64::from(call), 0, 0, 0, 0, 0]), wanted, "{call}");
+        }
+        let arm = program(AARCH64, Some(PLAIN), true);
+        assert_eq!(run(&arm, Abi::Arm.architecture(), 0xf_0002, [0; 6]), ALLOW);
+    }
+
+    #[test]
+    fn without_the_first_sense_only_what_the_monitor_needs_is_trapped() {
+        for machine in [X86_64, AARCH64] {
+            let filter = program(machine, Some(PLAIN), false);
+            for abi in [machine.native, machine.compat] {
+                let answer = |name, first| answer(&filter, abi, name, [first, 0, 0, 0, 0, 0]);
+                for name in ["exit", "exit_group", "kill", "listen"] {
+                    assert_eq!(answer(name, 0), NOTIFY, "{name}");
+                }
+                for name in ["openat", "execve", "statx", "chdir", "bind", "read", "sysinfo"] {
+                    assert_eq!(answer(name, 0), ALLOW, "{name}");
+                }
+                // What it denies, it denies all the same.
+                assert_eq!(answer("io_uring_setup", 0), errno(libc::EPERM));
+                assert_eq!(answer("unshare", 0), errno(libc::EPERM));
+                assert_eq!(answer("clone", 0x1000_0011), errno(libc::EPERM));
+                assert_eq!(answer("clone3", 0), errno(libc::ENOSYS));
+            }
+        }
+        let x86 = program(X86_64, Some(PLAIN), false);
+        let socket_call = |call| answer(&x86, Abi::I386, "socketcall", [call, 0, 0, 0, 0, 0]);
+        assert_eq!((socket_call(2), socket_call(4)), (ALLOW, NOTIFY));
     }
 
     #[test]
     fn is_short_enough_for_the_kernel() {
-        assert!(program(Some(Denials { capabilities: 0, engine: (0, 0, 0) })).len() < 4096);
+        for machine in [X86_64, AARCH64] {
+            assert!(program(machine, Some(Denials { engine: (0, 0, 0), ..PLAIN }), true).len() < 4096);
+        }
     }
 
     #[test]
-    fn what_an_engine_opened_to_everybody_is_left_open() {
+    fn names_in_the_lists_are_names_of_calls() {
+        let numbers = [Abi::X86_64, Abi::I386].map(Abi::numbers);
+        for name in [BY_SYS_ADMIN, BY_SYS_ADMIN_LATER, BY_SYS_PTRACE].concat() {
+            assert!(numbers.iter().any(|numbers| numbers.contains_key(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_profile_does_depends_on_its_version() {
         let denied = errno(libc::EPERM);
-        for (version, handle, memory) in [
-            ("20.10.24+dfsg1", denied, denied),
-            ("20.10.26", NOTIFY, denied),
-            ("23.0.0-rc.1", NOTIFY, NOTIFY),
-            ("28.2.2", NOTIFY, NOTIFY),
-            ("dev", NOTIFY, NOTIFY),
-            ("", NOTIFY, NOTIFY),
+        for (version, handle, memory, attribute) in [
+            ("20.10.24+dfsg1", denied, denied, NOTIFY),
+            ("20.10.26", NOTIFY, denied, NOTIFY),
+            ("23.0.0-rc.1", NOTIFY, NOTIFY, NOTIFY),
+            ("28.2.2", NOTIFY, NOTIFY, NOTIFY),
+            ("28.3.0", NOTIFY, NOTIFY, denied),
+            ("dev", NOTIFY, NOTIFY, denied),
+            ("", NOTIFY, NOTIFY, denied),
         ] {
-            let filter = program(Some(Denials { capabilities: 0, engine: parse_version(version) }));
-            let answers = [Sysno::name_to_handle_at, Sysno::process_vm_readv, Sysno::process_vm_writev]
-                .map(|call| run(&filter, NATIVE, call.id() as u32, [0; 6]));
-            assert_eq!(answers, [handle, memory, memory], "{version}");
+            let filter = program(X86_64, Some(Denials { engine: parse_version(version), ..PLAIN }), true);
+            let answers = ["name_to_handle_at", "process_vm_readv", "process_vm_writev", "lsm_get_self_attr"]
+                .map(|name| answer(&filter, Abi::X86_64, name, [0; 6]));
+            assert_eq!(answers, [handle, memory, memory, attribute], "{version}");
         }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Notification {
     pub(crate) id: u64,
     /// The calling thread, in our pid namespace.
     pub(crate) thread: i32,
+    /// Whose number it is: the `AUDIT_ARCH_...` of its ABI.
+    pub(crate) architecture: u32,
     /// Number of the call.
     pub(crate) number: u32,
     /// Its arguments.
@@ -120,6 +122,7 @@ impl Slots {
         result.map(|_| Notification {
             id: call.id,
             thread: call.pid as i32,
+            architecture: call.data.arch,
             number: call.data.nr as u32,
             arguments: call.data.args,
         })

@@ -20,8 +20,10 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
+use crate::calls::HERE;
 use crate::filter::{Denials, parse_version, program};
 use crate::identity::{self, IdentityError};
+use crate::wire::Senses;
 use crate::{handshake, kernel};
 
 /// How long the stub waits for the monitor to appear.
@@ -43,6 +45,8 @@ pub struct StubSpec {
     pub deny: bool,
     /// The engine's version: its profile depends on it.
     pub engine: String,
+    /// How the program is watched.
+    pub senses: Senses,
     /// The environment has a HOME by itself, not by the engine's look at root's entry.
     pub home_is_set: bool,
 }
@@ -101,7 +105,7 @@ fn become_program(spec: &StubSpec, command: &[CString]) -> Result<std::convert::
     let identity = identity::resolve(&spec.user, &small_file("/etc/passwd"), &small_file("/etc/group"))?;
 
     let denials = spec.deny.then(|| Denials { capabilities: spec.capabilities, engine: parse_version(&spec.engine) });
-    let listener = kernel::install_filter(&program(denials)).map_err(StubError::Filter)?;
+    let listener = kernel::install_filter(&program(HERE, denials, spec.senses.notify)).map_err(StubError::Filter)?;
     let sent = handshake::send(socket.as_fd(), spec.session.as_bytes(), &[listener.as_raw_fd()]);
     sent.map_err(StubError::Handshake)?;
     drop(listener);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::words::parse_duration;
+use crate::observe::sensor::Sensor;
 use crate::plan::KeepLookedAt;
 
 /// Columns of the help where the terminal has more.
@@ -247,6 +248,10 @@ pub struct ContainerArgs {
     /// OCI runtime
     #[arg(long, value_name = "NAME", alias = "cro-runtime")]
     pub runtime: Option<String>,
+    /// Watch the system calls (`notify`), what the kernel opens (`fanotify`: too little, for comparison), both (`full`), or both where
+    /// that is possible (`auto`); nothing is missed only with both
+    #[arg(long, value_name = "SENSES", default_value = "auto")]
+    pub sensor: Sensor,
 }
 
 /// How the container is exercised.

@@ -183,7 +183,8 @@ impl Build<'_> {
         let progress = Arc::clone(self.progress);
         let tell = move |text: String| progress.step(text);
         let options = &self.request.run;
-        let request = ObserveRequest { engine: self.engine, program, image, options, probes, progress: &tell };
+        let request =
+            ObserveRequest { engine: self.engine, program, image, options, sensor: self.request.sensor, probes, progress: &tell };
         let mut opening = std::pin::pin!(open(self.engine, program, image));
         let mut observing = std::pin::pin!(observe(&request));
         let (opened, (observed, outcome)) = tokio::select! {

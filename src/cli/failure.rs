@@ -64,7 +64,9 @@ impl From<SourceError> for Failure {
 impl From<ObserveError> for Failure {
     fn from(error: ObserveError) -> Failure {
         let exit = match &error {
-            ObserveError::Target(TargetError::Engine(_) | TargetError::Monitor(_)) => Exit::Engine,
+            ObserveError::Target(TargetError::Engine(_) | TargetError::Monitor(_) | TargetError::NoFanotify { .. }) => {
+                Exit::Engine
+            }
             ObserveError::Target(TargetError::NoCommand) => Exit::Usage,
             ObserveError::Target(_) | ObserveError::Died { .. } => Exit::Target,
             ObserveError::NotReady { .. } | ObserveError::NoAnswer { .. } | ObserveError::Command { .. } => Exit::Probes,

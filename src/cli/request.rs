@@ -22,6 +22,7 @@ use crate::engine::options::ports::{parse_exposed, parse_published};
 use crate::engine::options::security::SecurityOptions;
 use crate::image::reference::{ImageName, Reference};
 use crate::observe::continue_after::ContinueAfter;
+use crate::observe::sensor::Sensor;
 use crate::plan::{KeepLookedAt, PathPermissions};
 
 /// The most bytes of a file that a flag names.
@@ -83,6 +84,8 @@ pub struct BuildRequest {
     pub force: bool,
     /// How the container is run.
     pub run: RunOptions,
+    /// How it is watched.
+    pub sensor: Sensor,
     /// How it is exercised.
     pub probes: ProbeFlags,
     /// What is kept besides what was seen.
@@ -215,6 +218,7 @@ impl BuildRequest {
             pull: pull.unwrap_or(true),
             credentials: registry_account.zip(registry_secret).map(|(account, secret)| Credentials { account, secret }),
             force: force.unwrap_or(false),
+            sensor: args.container.sensor,
             run: run_options(args.container, outside)?,
             probes: probe_flags(args.probes)?,
             keep: keep_flags(args.keep, outside)?,
@@ -297,6 +301,9 @@ fn run_options(args: ContainerArgs, outside: &dyn Outside) -> Result<RunOptions,
     let mut security = SecurityOptions::default();
     given.list("--security-opt", &args.security_opt, |word| security.add(word, &|path| outside.read(path)))?;
 
+    if args.sensor != Sensor::default() {
+        given.described.push(format!("--sensor {}", args.sensor.word()));
+    }
     Ok(RunOptions {
         environment,
         user: given.one("--user", args.user.as_deref(), not_empty)?,

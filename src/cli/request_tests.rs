@@ -40,6 +40,7 @@ fn a_bare_command_line() {
         credentials: None,
         force: false,
         run: RunOptions::default(),
+        sensor: Sensor::Auto,
         probes: ProbeFlags {
             http: HttpProbe::Auto,
             ports: vec![],

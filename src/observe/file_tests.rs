@@ -25,6 +25,7 @@ pub(in crate::observe) fn fixture() -> Observation {
             name: "app:latest".into(),
             architecture: "amd64".into(),
             options: vec!["--user www-data".into(), "--label a=\"ü\"\n".into()],
+            notify: true,
             fanotify: Fanotify::Refused("operation not permitted".into()),
         },
         phases: vec![
@@ -160,7 +161,7 @@ fn what_may_be_absent() {
         "",
     ];
     let observation = read(lines.join("\n").as_bytes()).unwrap();
-    assert_eq!((observation.uses[0].sense, observation.end.exit_code), (Sense::Notify, None));
+    assert_eq!((observation.uses[0].sense, observation.end.exit_code, observation.header.notify), (Sense::Notify, None, true));
 }
 
 #[test]
@@ -307,7 +308,7 @@ fn paths_and_lines_have_a_limit() {
     let mut too_long = fixture();
     too_long.header.options.push("x".repeat(MAX_LINE));
     let error = write(&too_long, io::sink()).unwrap_err();
-    assert_eq!(error.to_string(), "a record takes 16777443 bytes: the most is 16777216");
+    assert_eq!(error.to_string(), "a record takes 16777457 bytes: the most is 16777216");
 }
 
 #[test]

@@ -59,6 +59,7 @@ fn add(merged: &mut Observation, other: Observation) -> Result<(), MergeError> {
 
     let header = &mut merged.header;
     add_missing(&mut header.options, other.header.options);
+    header.notify &= other.header.notify;
     if strength(&other.header.fanotify) < strength(&header.fanotify) {
         header.fanotify = other.header.fanotify;
     }
@@ -181,10 +182,12 @@ mod tests {
 
         let mut bad = fixture();
         bad.end.exit_code = None;
+        bad.header.notify = false;
         for observations in [vec![good.clone(), bad.clone()], vec![bad.clone(), good.clone()]] {
             let merged = merge(observations).unwrap();
             assert!(!merged.end.complete && merged.end.tail_unknown);
             assert_eq!(merged.header.fanotify, bad.header.fanotify);
+            assert!(!merged.header.notify);
             assert_eq!(merged.end.losses, bad.end.losses);
             assert_eq!(merged.end.exit_code, None);
         }

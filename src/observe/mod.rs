@@ -9,4 +9,5 @@ pub mod probing;
 pub mod recorder;
 pub mod run;
 pub mod scene;
+pub mod sensor;
 pub mod target;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
-use slim_sensor::wire::{Control, EndReason, FrameReader, Listener, Record, VERSION, put_message};
+use slim_sensor::wire::{Control, EndReason, Fanotify, FrameReader, Listener, Record, VERSION, put_message};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
 
@@ -15,6 +15,8 @@ use crate::engine::container::{Attached, Complaints, Exec, Input};
 pub struct Status {
     /// The monitor runs.
     pub greeted: bool,
+    /// What fanotify sees, once that is known.
+    pub fanotify: Option<Fanotify>,
     /// The phase that the monitor has confirmed.
     pub phase: Option<u32>,
     /// Sockets on which processes of the container listen.
@@ -176,7 +178,10 @@ fn take_records(
             feed.record(&record);
         }
         match record {
-            Record::Hello { version, .. } => now.greeted = version == VERSION,
+            Record::Hello { version, fanotify } => {
+                now.greeted = version == VERSION;
+                now.fanotify = Some(fanotify);
+            }
             Record::Phase(phase) => now.phase = Some(phase),
             Record::Listening(listening) => now.listening = listening,
             Record::Session { session, name, .. } => drop(now.sessions.insert(session, Session { name, end: None })),

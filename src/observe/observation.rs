@@ -26,7 +26,8 @@ pub struct Observation {
     pub mounts: Vec<Mount>,
     /// The answers of the probes, in the order they were made: one JSON value each, written by the probe.
     pub answers: Vec<serde_json::Value>,
-    /// Names of the system calls that were used (the hot set, which is never trapped, included).
+    /// Names of the system calls that were used (the hot set, which is never trapped, included). Empty without the first sense:
+    /// then they are not known.
     pub syscalls: BTreeSet<String>,
     /// How it ended.
     pub end: End,
@@ -45,8 +46,15 @@ pub struct Header {
     pub architecture: String,
     /// Run options that differ from a plain run, as they were given (`--env` values are left out: they may be secret).
     pub options: Vec<String>,
+    /// The first sense was in use: the arguments of system calls were seen.
+    #[serde(default = "yes")]
+    pub notify: bool,
     /// What the second sense saw.
     pub fanotify: Fanotify,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A stretch of the run, in which uses are first seen.

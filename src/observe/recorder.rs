@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use slim_sensor::calls;
+use slim_sensor::calls::{Abi, HERE};
 use slim_sensor::wire::Record;
 
 use super::observation::{Counters, End, Fanotify, Header, Mount, Observation, PathUse, Phase, PhaseKind, Process};
@@ -23,6 +23,7 @@ struct Gathered {
     mounts: Vec<Mount>,
     answers: Vec<serde_json::Value>,
     syscalls: BTreeSet<u32>,
+    compat_syscalls: BTreeSet<u32>,
     counters: Counters,
     losses: Vec<String>,
     notes: BTreeSet<String>,
@@ -93,13 +94,19 @@ impl Recorder {
     #[must_use]
     pub fn finish(&self, header: impl FnOnce(Fanotify) -> Header) -> Observation {
         let gathered = std::mem::take(&mut *self.gathered());
-        let mut syscalls: BTreeSet<String> = calls::hot_names().map(str::to_owned).collect();
-        syscalls.extend(gathered.syscalls.iter().map(|&number| match calls::name(number) {
-            Some(name) => name.to_owned(),
-            None => number.to_string(),
-        }));
+        let header = header(gathered.fanotify.unwrap_or(Fanotify::Off));
+        let mut syscalls = BTreeSet::new();
+        if header.notify {
+            syscalls.extend(HERE.native.hot_names().map(str::to_owned));
+            syscalls.extend(names(HERE.native, &gathered.syscalls));
+            // No program ends without a call that is trapped: where there is none, no 32-bit program ran.
+            if !gathered.compat_syscalls.is_empty() {
+                syscalls.extend(HERE.compat.hot_names().map(str::to_owned));
+                syscalls.extend(names(HERE.compat, &gathered.compat_syscalls));
+            }
+        }
         Observation {
-            header: header(gathered.fanotify.unwrap_or(Fanotify::Off)),
+            header,
             phases: gathered.phases,
             processes: gathered.processes,
             uses: gathered.uses,
@@ -155,17 +162,23 @@ impl Feed {
             Record::Phase(phase) => self.phase = (*phase).min(gathered.phases.len().saturating_sub(1) as u32),
             Record::Note(note) => drop(gathered.notes.insert(note.clone())),
             Record::Lost(what) => gathered.losses.push(what.clone()),
-            Record::End { counters, syscalls, .. } => {
+            Record::End { counters, syscalls, compat_syscalls, .. } => {
                 let sum = &mut gathered.counters;
                 sum.received += counters.received;
                 sum.resolved += counters.resolved;
                 sum.opens += counters.opens;
                 sum.lost += counters.lost;
                 gathered.syscalls.extend(syscalls);
+                gathered.compat_syscalls.extend(compat_syscalls);
             }
             Record::Listening(_) | Record::Signals(_) | Record::Session { .. } | Record::SessionEnd { .. } => {}
         }
     }
+}
+
+/// Names of calls; the number where there is none.
+fn names(abi: Abi, numbers: &BTreeSet<u32>) -> impl Iterator<Item = String> {
+    numbers.iter().map(move |&number| abi.name(number).map_or_else(|| number.to_string(), str::to_owned))
 }
 
 #[cfg(test)]
@@ -176,7 +189,7 @@ mod tests {
 
     fn header(fanotify: Fanotify) -> Header {
         let text = String::new;
-        Header { tool: text(), image: text(), name: text(), architecture: text(), options: vec![], fanotify }
+        Header { tool: text(), image: text(), name: text(), architecture: text(), options: vec![], notify: true, fanotify }
     }
 
     #[test]
@@ -204,6 +217,7 @@ mod tests {
             reason: EndReason::TargetExit,
             counters: Counters { received: 2, resolved: 2, opens: 1, lost },
             syscalls: vec![257],
+            compat_syscalls: vec![195],
         };
         let mut first = recorder.feed(start);
         let mut second = recorder.feed(start);
@@ -216,11 +230,16 @@ mod tests {
         assert_eq!(observation.end.counters.received, 4);
         assert!(observation.end.complete);
         assert!(observation.syscalls.contains("openat") && observation.syscalls.contains("read"));
+        assert!(["stat64", "_llseek"].iter().all(|&name| observation.syscalls.contains(name)), "of 32-bit programs");
 
         let mut feed = recorder.feed(0);
         feed.record(&path(9));
         assert!(!recorder.finish(header).end.complete, "a path without its process");
         recorder.feed(0).record(&end(1));
         assert!(!recorder.finish(header).end.complete, "a counted loss");
+
+        recorder.feed(0).record(&end(0));
+        let blind = recorder.finish(|fanotify| Header { notify: false, ..header(fanotify) });
+        assert_eq!(blind.syscalls, BTreeSet::new(), "calls that were not watched are not known");
     }
 }

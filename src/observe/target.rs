@@ -11,13 +11,16 @@ use bollard::container::LogOutput;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfigLogConfig, PortBinding};
 use futures_util::StreamExt;
 use slim_probes::{Output, OutputCollector};
+use slim_sensor::monitor;
 use slim_sensor::stub::StubSpec;
+use slim_sensor::wire::Fanotify;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
 use super::monitor::{Monitor, SessionEnd};
 use super::observation::{Mount, Shows};
 use super::recorder::{Feed, Recorder};
+use super::sensor::Sensor;
 use crate::engine::container::{Attached, Container, Input, Parts};
 use crate::engine::docker::{Engine, EngineError};
 use crate::engine::inject::Program;
@@ -43,6 +46,17 @@ pub enum TargetError {
     /// The engine refuses to start the program, or the stub could not.
     #[error("the program could not be started: {0}")]
     Start(String),
+    /// What was asked for can't be had.
+    #[error(
+        "the kernel refuses fanotify in this container ({reason}), and `--sensor {sensor}` needs it: use `--sensor auto`, which \
+         does without it where it must"
+    )]
+    NoFanotify {
+        /// The kernel's.
+        reason: String,
+        /// As it was given.
+        sensor: &'static str,
+    },
     /// The monitor did not come up.
     #[error("the sensor did not start in the container: {0}")]
     Monitor(String),
@@ -56,7 +70,7 @@ pub struct TargetSpec {
     /// The program's command line.
     pub command: Vec<String>,
     stub: StubSpec,
-    with_fanotify: bool,
+    sensor: Sensor,
     /// What it reads from its standard input, where it is a command whose output is wanted.
     input: Option<Vec<u8>>,
 }
@@ -115,7 +129,7 @@ impl TargetSpec {
     ///
     /// # Errors
     /// [`TargetError::NoCommand`]
-    pub fn new(image: &SourceImage, options: &RunOptions, ports: &[u16], with_fanotify: bool) -> Result<TargetSpec, TargetError> {
+    pub fn new(image: &SourceImage, options: &RunOptions, ports: &[u16], sensor: Sensor) -> Result<TargetSpec, TargetError> {
         let config = image.config.config.clone().unwrap_or_default();
         let or_empty = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
         let command = options.command_line(&or_empty(&config.entrypoint), &or_empty(&config.cmd));
@@ -158,9 +172,10 @@ impl TargetSpec {
             capabilities: plain.mask(),
             deny: options.security.seccomp == Seccomp::EngineDefault,
             engine: String::new(),
+            senses: sensor.senses(),
             home_is_set: home.is_some_and(|home| !home.is_empty()),
         };
-        Ok(TargetSpec { body, command, stub, with_fanotify, input: None })
+        Ok(TargetSpec { body, command, stub, sensor, input: None })
     }
 
     /// The same container with a command that reads `input`, and whose output is wanted.
@@ -199,8 +214,8 @@ impl TargetSpec {
             let reason = if state.is_empty() { error.to_string() } else { state };
             return Err(TargetError::Start(reason));
         }
-        let fanotify = if self.with_fanotify { "fanotify" } else { "none" };
-        let order = vec![program.path(), hidden::MONITOR.to_owned(), stub.socket.clone(), fanotify.to_owned()];
+        let options = monitor::Options { socket: stub.socket.clone(), senses: stub.senses };
+        let order = vec![program.path(), hidden::MONITOR.to_owned(), to_json(&options)];
         let (monitor, inspected) = tokio::join!(container.exec(order, true), container.inspect());
         let (attached, exec) = match monitor {
             Ok(started) => started,
@@ -212,6 +227,9 @@ impl TargetSpec {
             let (complaints, code) = monitor.post_mortem().await;
             let reason = format!("{complaints} (exit code {})", code.map_or("unknown".to_owned(), |code| code.to_string()));
             return Err(start_failure(&container, &reason).await);
+        }
+        if let Some(Fanotify::Refused(reason)) = status.fanotify.filter(|_| self.sensor.insists_on_fanotify()) {
+            return Err(TargetError::NoFanotify { reason, sensor: self.sensor.word() });
         }
         // A port that a daemon elsewhere publishes on its loopback is not to be reached from here.
         let inspected = inspected?;
@@ -377,8 +395,8 @@ async fn converse(mut parts: Parts, mut to_command: Input, input: impl AsRef<[u8
     tokio::join!(write, read).1
 }
 
-fn to_json(stub: &StubSpec) -> String {
-    serde_json::to_string(stub).expect("a spec is plain data")
+fn to_json(spec: &impl serde::Serialize) -> String {
+    serde_json::to_string(spec).expect("a spec is plain data")
 }
 
 /// A name that nobody guesses, for a socket in a network namespace that may be shared.

@@ -39,6 +39,7 @@ pub(super) fn observation(uses: &[(Access, &str)]) -> Observation {
             name: "app".into(),
             architecture: "amd64".into(),
             options: vec![],
+            notify: true,
             fanotify: Fanotify::Off,
         },
         phases: vec![Phase { kind: PhaseKind::Start, name: String::new() }],

@@ -108,6 +108,8 @@ pub struct ProbeFacts {
 /// How good the observation is.
 #[derive(Debug, Clone, Serialize)]
 pub struct Evidence {
+    /// The arguments of system calls were seen.
+    pub notify: bool,
     /// What fanotify saw.
     pub fanotify: Fanotify,
     /// Counters, losses, notes, and the program's exit code.
@@ -151,8 +153,8 @@ impl Report {
 
     /// Adds what the observation says of itself.
     pub fn observed(&mut self, observation: &Observation) {
-        let (fanotify, end) = (observation.header.fanotify.clone(), observation.end.clone());
-        self.evidence = Some(Evidence { fanotify, end });
+        let header = &observation.header;
+        self.evidence = Some(Evidence { notify: header.notify, fanotify: header.fanotify.clone(), end: observation.end.clone() });
         self.syscalls = observation.syscalls.iter().cloned().collect();
     }
 

@@ -38,8 +38,9 @@ fn assert_complete(seen: &Observation) {
 }
 
 /// Runs the image to its end, in which nothing may be lost.
-fn complete(image: &Image, command: &str) -> Observation {
-    let words = [NO_HTTP, "--continue-after", "app-exit", "--observation-out", "seen.jsonl", "--cmd", command];
+fn complete(image: &Image, command: &str, sensor: &str) -> Observation {
+    let words =
+        [NO_HTTP, "--sensor", sensor, "--continue-after", "app-exit", "--observation-out", "seen.jsonl", "--cmd", command];
     let seen = Slim::build(image, &words).run().ok().observation("seen.jsonl");
     assert_complete(&seen);
     seen
@@ -81,11 +82,13 @@ fn assert_last(seen: &Observation, program: &str, senses: &[Sense]) {
 fn the_last_moment_before_an_exit_counts() {
     let image = busy(LAST);
     for end in ["exit", "exit_group"] {
-        let seen = complete(&image, &format!("{LAST} 1 1 {end}"));
+        let seen = complete(&image, &format!("{LAST} 1 1 {end}"), "full");
         assert_last(&seen, "/program", &[Sense::Notify, Sense::Fanotify]);
+        let seen = complete(&image, &format!("{LAST} 1 1 {end}"), "fanotify");
+        assert_last(&seen, "/program", &[Sense::Fanotify]);
     }
     // While the others are not done: of its own nothing lacks.
-    let seen = complete(&image, &format!("{LAST} 1 4 exit"));
+    let seen = complete(&image, &format!("{LAST} 1 4 exit"), "full");
     let own: BTreeSet<usize> = (0..LAST).step_by(4).collect();
     assert!(numbers(&seen, "/program", Access::Open, Sense::Fanotify).is_superset(&own));
 }
@@ -210,7 +213,7 @@ fn files_that_are_gone_and_pointers_to_nothing() {
 fn monitors(container: &str) -> Vec<String> {
     let listed = docker(&["top", container, "-eo", "pid,ppid,args"]);
     let mut lines: Vec<&str> =
-        listed.lines().filter(|line| line.contains("/program/slim") && line.contains("fanotify")).collect();
+        listed.lines().filter(|line| line.contains("/program/slim") && line.contains("__monitor")).collect();
     lines.sort_by_key(|line| line.split_whitespace().next().and_then(|pid| pid.parse::<u32>().ok()));
     lines.iter().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }

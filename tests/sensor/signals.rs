@@ -6,7 +6,7 @@ use slim::observe::observation::Sense;
 use crate::support::{Image, Slim, compile, docker_output};
 
 /// Runs the image plainly and observed; the log of both.
-fn both(image: &Image, command: &str, options: &[&str]) -> (String, String) {
+fn both(image: &Image, command: &str, options: &[&str], sensor: &str) -> (String, String) {
     let words: Vec<&str> = command.split_whitespace().collect();
     let plain = docker_output(&[&["run", "--rm"], options, &[image.name.as_str()], &words].concat());
     let flags = [
@@ -16,6 +16,8 @@ fn both(image: &Image, command: &str, options: &[&str]) -> (String, String) {
         "--show-clogs",
         "--observation-out",
         "seen.jsonl",
+        "--sensor",
+        sensor,
         "--cmd",
         command,
     ];
@@ -33,11 +35,13 @@ fn kill_everybody() {
     let program = compile(include_str!("../programs/signals.c"));
     let image = Image::scratch().file("/signals", &program, 0o755).build();
     let pairs = "0 15 0 9 1000 15 1000 0 3000 15 3000 18 0 65 0 -1";
-    let (plain, observed) = both(&image, &format!("/signals {pairs}"), &[]);
-    assert_eq!(plain.matches("reaped 5, then error 10").count(), 8, "{plain}");
-    assert_eq!(observed, plain);
+    for sensor in ["full", "fanotify"] {
+        let (plain, observed) = both(&image, &format!("/signals {pairs}"), &[], sensor);
+        assert_eq!(plain.matches("reaped 5, then error 10").count(), 8, "{plain}");
+        assert_eq!(observed, plain, "{sensor}");
+    }
     // A root without CAP_KILL may signal root's processes only.
-    let (plain, observed) = both(&image, "/signals 0 15 0 9", &["--cap-drop", "KILL"]);
+    let (plain, observed) = both(&image, "/signals 0 15 0 9", &["--cap-drop", "KILL"], "auto");
     assert_eq!(plain.matches("spared").count(), 6, "{plain}");
     assert_eq!(observed, plain);
 }
@@ -46,7 +50,7 @@ fn kill_everybody() {
 fn a_target_that_ends_every_process_it_sees() {
     let program = compile(include_str!("../programs/shutdown.c"));
     let image = Image::scratch().file("/shutdown", &program, 0o755).file("/late", b"", 0o644).build();
-    let (plain, observed) = both(&image, "/shutdown", &[]);
+    let (plain, observed) = both(&image, "/shutdown", &[], "auto");
     assert_eq!(plain, "ended 2, then read /late: 0\n");
     assert_eq!(observed, plain);
 }

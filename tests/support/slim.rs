@@ -116,6 +116,17 @@ impl Run {
         records.iter().map(|record| (record["port"].as_u64().unwrap(), request(record), status(record))).collect()
     }
 
+    /// The seconds that a step took.
+    pub fn seconds(&self, step: &str) -> f64 {
+        let report = self.report();
+        let steps = report["seconds"].as_array().unwrap();
+        steps
+            .iter()
+            .find(|row| row[0] == step)
+            .and_then(|row| row[1].as_f64())
+            .unwrap_or_else(|| panic!("no {step} in {steps:?}"))
+    }
+
     /// What the user was warned of.
     pub fn warnings(&self) -> Vec<String> {
         let report = self.report();

@@ -28,6 +28,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, accept4, getsockopt, socketpair, sockopt};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
+use serde::{Deserialize, Serialize};
 
 pub use opens::walk as walk_fanotify_events;
 pub use process::parse_status;
@@ -38,7 +39,7 @@ pub(crate) fn fuzz_tables(bytes: &[u8]) {
 }
 
 use crate::kernel::{Answer, Slots};
-use crate::wire::{Record, put_message};
+use crate::wire::{Record, Senses, put_message};
 use crate::{handshake, kernel};
 
 /// Stubs in one container: the target, its health check, and the commands. A stub beyond that is let pass unseen, and said to be lost.
@@ -50,13 +51,14 @@ pub const WORKER_DIED: i32 = 70;
 /// Records are shorter than this: the longest has three paths of 4 KiB.
 const MAX_RECORD: usize = 1 << 16;
 
-/// What the monitor is to do.
-#[derive(Debug, Clone)]
+/// What the monitor is to do, as JSON in its argument.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Options {
     /// Name of the abstract socket for stubs.
     pub socket: String,
-    /// Use fanotify as well.
-    pub fanotify: bool,
+    /// With which senses.
+    pub senses: Senses,
 }
 
 /// What keeps the monitor from starting.

@@ -145,10 +145,12 @@ fn tell_event(event: Event, telling: &Telling) {
         return;
     }
     telling.count_open();
-    let Some(executable) = process::link(event.process, "exe").or(Some(vec![])).filter(|path| !is_own(path)) else { return };
-    if event.mask & FAN_OPEN_EXEC != 0 && is_32_bit(file.as_fd()) {
-        telling.note_once("a 32-bit program ran: what it opened was seen, but not what it only looked up");
-    }
+    let executable = match process::link(event.process, "exe") {
+        // A stub that is about to become the program, and not yet known as that.
+        Some(path) if is_own(&path) && event.mask & FAN_OPEN_EXEC != 0 => vec![],
+        Some(path) if is_own(&path) => return,
+        path => path.unwrap_or_default(),
+    };
     let Some(path) = resolved(file.as_fd()) else { return telling.lose("the path of an opened file is unknown") };
     let access = match event.mask {
         mask if mask & FAN_OPEN_EXEC != 0 => Access::Exec,
@@ -162,12 +164,6 @@ fn tell_event(event: Event, telling: &Telling) {
 /// The path of an open file.
 fn resolved(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
     std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok().map(|path| path.into_os_string().into_vec())
-}
-
-/// Whether this is an ELF file whose system calls are not the machine's own: the filter lets those pass.
-fn is_32_bit(file: BorrowedFd<'_>) -> bool {
-    let mut head = [0; 5];
-    nix::sys::uio::pread(file, &mut head, 0).is_ok_and(|length| length == head.len()) && head == *b"\x7fELF\x01"
 }
 
 /// Whether this is the program that we are too: a stub before it becomes the target.

@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::process;
+use crate::calls::{Abi, HERE};
 use crate::wire::{Access, Counters, EndReason, Record, Sense, put_message};
 
 /// A use of a path by a thread of some process.
@@ -52,7 +53,7 @@ struct State {
     processes: HashMap<(i32, u32), u32>,
     notes: BTreeSet<&'static str>,
     counters: Counters,
-    syscalls: BTreeSet<u32>,
+    syscalls: BTreeSet<(Abi, u32)>,
     ended: bool,
 }
 
@@ -68,11 +69,11 @@ impl Telling {
     }
 
     /// Counts a trapped call.
-    pub(super) fn count(&self, number: u32, resolved: bool) {
+    pub(super) fn count(&self, abi: Abi, number: u32, resolved: bool) {
         let mut state = self.state();
         state.counters.received += 1;
         state.counters.resolved += u64::from(resolved);
-        state.syscalls.insert(number);
+        state.syscalls.insert((abi, number));
     }
 
     /// Counts an event of fanotify.
@@ -127,8 +128,10 @@ impl Telling {
         let mut state = self.state();
         if !state.ended {
             state.ended = true;
-            let (counters, syscalls) = (state.counters, state.syscalls.iter().copied().collect());
-            state.write(&Record::End { reason, counters, syscalls });
+            let of = |abi| state.syscalls.iter().filter(|(of, _)| *of == abi).map(|(_, number)| *number).collect();
+            let (syscalls, compat_syscalls) = (of(HERE.native), of(HERE.compat));
+            let counters = state.counters;
+            state.write(&Record::End { reason, counters, syscalls, compat_syscalls });
         }
     }
 }

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use syscalls::Sysno;
 
 use super::emulate;
 use super::opens::is_own;
 use super::process::{self, Status};
 use super::telling::{Used, User};
 use super::worker::Shared;
-use crate::calls::{PathArgument, Use, opened_as, path_arguments};
+use crate::calls::paths::{PathArgument, Use, opened_as};
+use crate::calls::{Abi, Call, HERE, Role, SOCKET_BIND, SOCKET_LISTEN};
 use crate::kernel::{Answer, Notification, answer, is_waiting, read_memory};
 use crate::wire::{Access, EndReason, Record, Sense};
 
@@ -46,7 +46,7 @@ pub(super) struct Watch<'a> {
     /// The process that was the stub.
     first: i32,
     listener: OwnedFd,
-    /// The stub has become the program.
+    /// The stub has become the program. Where that isn't seen, as execve(2) isn't trapped, neither is what the stub does.
     started: bool,
     ended: bool,
     threads: HashMap<i32, Thread>,
@@ -82,7 +82,7 @@ impl<'a> Watch<'a> {
             session,
             first,
             listener,
-            started: false,
+            started: !shared.notify,
             ended: false,
             threads: HashMap::new(),
             ending: HashSet::new(),
@@ -126,41 +126,43 @@ impl<'a> Watch<'a> {
 
     /// Looks at a call, tells what it uses, and says how it goes on.
     fn handle(&mut self, call: &Notification) -> Answer {
-        let Some(number) = Sysno::new(call.number as usize) else { return self.unknown(call) };
-        match number {
-            Sysno::exit_group | Sysno::exit => self.exit(call, number),
+        let abi = HERE.abi(call.architecture);
+        let unfolded = unfolded(call, abi);
+        let call = unfolded.as_ref().unwrap_or(call);
+        // A call that is newer than this program takes its chance with the other sense.
+        const NEW: Call = Call { name: "", role: Role::Other, paths: &[] };
+        let Call { role, paths, .. } = abi.call(call.number).unwrap_or(&NEW);
+        match role {
+            Role::Exit | Role::ExitGroup => {
+                self.exit(call, abi, *role);
+                return Answer::Continue;
+            }
             // What the stub does before it is the program is not the program's.
-            _ if !self.started && !(matches!(number, Sysno::execve | Sysno::execveat)) => return Answer::Continue,
-            Sysno::chroot | Sysno::pivot_root | Sysno::setns | Sysno::unshare => ROOTS_DIFFER.store(true, Ordering::Relaxed),
-            Sysno::listen => self.shared.listening.expect(),
-            Sysno::kill => {
+            _ if !self.started && *role != Role::Exec => return Answer::Continue,
+            Role::NewRoot => ROOTS_DIFFER.store(true, Ordering::Relaxed),
+            Role::Listen => self.shared.listening.expect(),
+            Role::Kill => {
                 let instead = emulate::kill(call.thread, call.arguments[0] as i32, call.arguments[1] as i32);
                 if let Some(result) = instead {
-                    self.shared.telling.count(call.number, true);
+                    self.shared.telling.count(abi, call.number, true);
                     return Answer::Return(result);
                 }
             }
-            _ => {}
+            Role::Exec | Role::SocketCall | Role::Other => {}
         }
-        let arguments = path_arguments(call.number);
         let mut resolved = true;
-        for argument in arguments {
-            resolved &= self.tell_path(call, *argument);
+        for argument in *paths {
+            resolved &= self.tell_path(call, abi, *argument);
         }
-        self.shared.telling.count(call.number, resolved);
-        if matches!(number, Sysno::execve | Sysno::execveat) {
+        self.shared.telling.count(abi, call.number, resolved);
+        if *role == Role::Exec {
             self.executes(call.thread);
         }
         Answer::Continue
     }
 
-    fn unknown(&self, call: &Notification) -> Answer {
-        self.shared.telling.count(call.number, true);
-        Answer::Continue
-    }
-
     /// Tells the use of one path argument; whether nothing was lost.
-    fn tell_path(&mut self, call: &Notification, argument: PathArgument) -> bool {
+    fn tell_path(&mut self, call: &Notification, abi: Abi, argument: PathArgument) -> bool {
         let address = call.arguments[usize::from(argument.path)];
         let read = match argument.used {
             Use::SocketAddress(length) => self.read_socket_path(call.thread, address, call.arguments[usize::from(length)]),
@@ -178,9 +180,9 @@ impl<'a> Watch<'a> {
         let (access, in_root) = match argument.used {
             Use::As(access) => (access, false),
             Use::SocketAddress(_) => (Access::Change, false),
-            Use::OpenFlags(at) => (opened_as(call.arguments[usize::from(at)]), false),
+            Use::OpenFlags(at) => (opened_as(call.arguments[usize::from(at)], abi), false),
             Use::OpenHow(at) => match open_how(call.thread, call.arguments[usize::from(at)]) {
-                Some((flags, resolve)) => (opened_as(flags), resolve & RESOLVE_IN_ROOT != 0),
+                Some((flags, resolve)) => (opened_as(flags, abi), resolve & RESOLVE_IN_ROOT != 0),
                 None => return true,
             },
         };
@@ -295,13 +297,13 @@ impl<'a> Watch<'a> {
     }
 
     /// A thread or process ends. Where it is the session's first process, everything is told before it does.
-    fn exit(&mut self, call: &Notification, number: Sysno) {
-        self.shared.telling.count(call.number, true);
+    fn exit(&mut self, call: &Notification, abi: Abi, role: Role) {
+        self.shared.telling.count(abi, call.number, true);
         let Some(status) = self.forget(call.thread) else { return };
         if status.process != self.first {
             return;
         }
-        if number == Sysno::exit_group || self.is_last_thread(call.thread) {
+        if role == Role::ExitGroup || self.is_last_thread(call.thread) {
             self.finish(Some((call.arguments[0] & 0xff) as i32));
         } else {
             self.ending.insert(call.thread);
@@ -346,6 +348,24 @@ fn unread(error: std::io::Error) -> Unread {
         Some(libc::ESRCH) => Unread::Gone,
         _ => Unread::Refused(error),
     }
+}
+
+/// The call that a socketcall(2) stands for, whose arguments are an array in memory; `None` for any other call, and where
+/// the array can't be read: the kernel will answer EFAULT.
+fn unfolded(call: &Notification, abi: Abi) -> Option<Notification> {
+    if abi.call(call.number)?.role != Role::SocketCall {
+        return None;
+    }
+    let name = match call.arguments[0] as u32 {
+        SOCKET_BIND => "bind",
+        SOCKET_LISTEN => "listen",
+        _ => return None,
+    };
+    let mut bytes = [0; 12];
+    (read_memory(call.thread, call.arguments[1], &mut bytes).ok()? == bytes.len()).then_some(())?;
+    let word = |at: usize| u64::from(u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]));
+    let arguments = [word(0), word(4), word(8), 0, 0, 0];
+    Some(Notification { number: *abi.numbers().get(name)?, arguments, ..*call })
 }
 
 /// Flags and resolve flags of a `struct open_how` (three u64: flags, mode, resolve).

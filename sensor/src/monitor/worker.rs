@@ -22,6 +22,8 @@ pub(super) struct Shared {
     pub(super) opens: Option<Opens>,
     pub(super) listening: Listening,
     pub(super) slots: Slots,
+    /// Calls with paths are trapped.
+    pub(super) notify: bool,
 }
 
 impl Shared {
@@ -37,9 +39,9 @@ impl Shared {
 /// Runs until the container ends, which kills us; without the guard, until no process has a filter any more.
 pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 {
     let telling = Telling::default();
-    let (fanotify, opens) = if options.fanotify { Opens::start() } else { (Fanotify::Off, None) };
+    let (fanotify, opens) = if options.senses.fanotify { Opens::start() } else { (Fanotify::Off, None) };
     telling.tell(&Record::Hello { version: VERSION, fanotify });
-    let shared = Arc::new(Shared { telling, opens, listening: Listening::default(), slots });
+    let shared = Arc::new(Shared { telling, opens, listening: Listening::default(), slots, notify: options.senses.notify });
     for task in [follow_opens, follow_listening, follow_controller] {
         let shared = Arc::clone(&shared);
         thread::spawn(move || task(&shared));

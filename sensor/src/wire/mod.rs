@@ -15,7 +15,7 @@ mod packer;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use self::monitor::{Access, Control, Counters, EndReason, Fanotify, Listener, Record, Sense};
+pub use self::monitor::{Access, Control, Counters, EndReason, Fanotify, Listener, Record, Sense, Senses};
 pub use self::packer::{Entry, Kind, PackerReply, PackerRequest, PackerSetup, Xattr};
 
 /// The version of this format; the first field of each hello.

@@ -34,6 +34,16 @@ pub enum Sense {
     Fanotify,
 }
 
+/// Which senses are to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Senses {
+    /// The arguments of system calls. Without it only the few calls are trapped that the monitor itself depends on.
+    pub notify: bool,
+    /// The kernel's opens.
+    pub fanotify: bool,
+}
+
 /// What fanotify can see in this container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -131,6 +141,8 @@ pub enum Record {
         counters: Counters,
         /// Numbers of the system calls that were trapped, ascending; the hot set is not among them.
         syscalls: Vec<u32>,
+        /// The same of 32-bit calls, whose numbers are others.
+        compat_syscalls: Vec<u32>,
     },
 }
 

@@ -17,9 +17,10 @@ use slim_probes::{ExecCommand, ExecRecord, HttpCommand, HttpOptions, HttpResult}
 
 use self::end::DEFAULT_GRACE;
 use super::continue_after::ContinueAfter;
-use super::observation::{Header, Observation, PhaseKind};
+use super::observation::{Fanotify, Header, Observation, PhaseKind};
 use super::recorder::Recorder;
 use super::scene::{LOG_LINES, Scene};
+use super::sensor::Sensor;
 use super::target::{Target, TargetError, TargetSpec};
 use crate::engine::docker::Engine;
 use crate::engine::inject::Program;
@@ -143,6 +144,8 @@ pub struct ObserveRequest<'a> {
     pub image: &'a SourceImage,
     /// How its container is run.
     pub options: &'a RunOptions,
+    /// How it is watched.
+    pub sensor: Sensor,
     /// How it is exercised.
     pub probes: &'a Probes,
     /// Told what is going on, for the user.
@@ -170,6 +173,7 @@ pub async fn observe(request: &ObserveRequest<'_>) -> (Observed, Result<(), Obse
         name: image.name.clone(),
         architecture: image.config.architecture.clone(),
         options: request.options.described.clone(),
+        notify: request.sensor.senses().notify,
         fanotify,
     });
     let result = match result {
@@ -205,13 +209,18 @@ struct Run<'a> {
 impl Run<'_> {
     async fn all(&mut self) -> Result<(), ObserveError> {
         let request = self.request;
-        let spec = TargetSpec::new(request.image, request.options, &self.published_ports(), true)?;
+        let spec = TargetSpec::new(request.image, request.options, &self.published_ports(), request.sensor)?;
         let start = self.recorder.phase(PhaseKind::Start, "");
         let begun = Instant::now();
         (request.progress)(format!("starting `{}`", spec.command.join(" ")));
         let feed = self.recorder.feed(start);
         let target = Arc::new(spec.start(request.engine, request.program, "target", feed).await?);
         self.recorder.mounts(target.mounts.clone());
+        if let Some(Fanotify::Refused(reason)) = target.monitor.status().fanotify {
+            self.warnings.push(format!(
+                "the evidence is degraded: fanotify is refused here ({reason}), so what only the kernel opens is not seen"
+            ));
+        }
         self.took("start", begun);
         self.started = Instant::now();
 
