@@ -2,60 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
-use crate::support::{Running, Slim, docker, docker_output, large, until, web};
-
-/// A way to the daemon that can be cut.
-struct Proxy {
-    folder: tempfile::TempDir,
-    is_cut: Arc<AtomicBool>,
-    connections: Arc<Mutex<Vec<UnixStream>>>,
-}
-
-impl Proxy {
-    fn new() -> Proxy {
-        let folder = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
-        let (is_cut, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(vec![])));
-        let (cut, open) = (Arc::clone(&is_cut), Arc::clone(&connections));
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                if cut.load(Ordering::SeqCst) {
-                    continue;
-                }
-                let daemon = UnixStream::connect("/var/run/docker.sock").unwrap();
-                open.lock().unwrap().extend([client.try_clone().unwrap(), daemon.try_clone().unwrap()]);
-                for (from, to) in [(&client, &daemon), (&daemon, &client)] {
-                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    std::thread::spawn(move || {
-                        let _ = std::io::copy(&mut from, &mut to);
-                        let _ = to.shutdown(std::net::Shutdown::Write);
-                    });
-                }
-            }
-        });
-        Proxy { folder, is_cut, connections }
-    }
-
-    fn host(&self) -> String {
-        format!("unix://{}", self.folder.path().join("docker.sock").display())
-    }
-
-    /// The daemon is gone, or back.
-    fn cut(&self, is_cut: bool) {
-        self.is_cut.store(is_cut, Ordering::SeqCst);
-        if is_cut {
-            for connection in self.connections.lock().unwrap().drain(..) {
-                let _ = connection.shutdown(std::net::Shutdown::Both);
-            }
-        }
-    }
-}
+use crate::support::{Proxy, Running, Slim, docker, docker_output, large, until, web};
 
 #[test]
 fn a_daemon_that_goes_away_and_comes_back() {

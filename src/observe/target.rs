@@ -88,6 +88,8 @@ pub struct Target {
     pub published: BTreeMap<u16, SocketAddr>,
     /// What is mounted in the container.
     pub mounts: Vec<Mount>,
+    /// Seconds between its stop signal and SIGKILL, where the image says so: the engine tells it of containers only.
+    pub stop_timeout: Option<i64>,
     /// The container's host name and addresses.
     pub hostname: String,
     /// See [`Target::hostname`].
@@ -254,8 +256,20 @@ impl TargetSpec {
         let mounts = mounts_of(&inspected, &program.inside);
         let mounts = mounts.into_iter().map(|mount| of_user(mount, volumes)).collect();
         let addresses = addresses(&inspected);
-        let hostname = inspected.config.and_then(|config| config.hostname).unwrap_or_default();
-        Ok(Target { container, monitor, published, mounts, hostname, addresses, program: program.path(), stub, output })
+        let config = inspected.config.unwrap_or_default();
+        let (hostname, stop_timeout) = (config.hostname.unwrap_or_default(), config.stop_timeout);
+        Ok(Target {
+            container,
+            monitor,
+            published,
+            mounts,
+            stop_timeout,
+            hostname,
+            addresses,
+            program: program.path(),
+            stub,
+            output,
+        })
     }
 }
 
@@ -340,10 +354,11 @@ impl Target {
     ///
     /// # Errors
     /// [`TargetError::Engine`]
-    pub async fn ended(&self) -> Result<i64, TargetError> {
+    pub async fn ended(&self, recorder: &Recorder) -> Result<i64, TargetError> {
         match tokio::time::timeout(END_PATIENCE, self.container.wait()).await {
             Ok(exit_code) => Ok(exit_code?),
             Err(_) => {
+                recorder.lose("the sensor ended while the program ran, which was killed then".to_owned());
                 self.container.kill("SIGKILL").await?;
                 Ok(self.container.wait().await?)
             }

@@ -16,6 +16,15 @@ int main(void) {
     file = open("/data/renamed", O_RDONLY);
     rename("/data/renamed", "/data/new-name");
     read(file, &byte, 1);
+    // Another file under the name of one that was read, made in place and moved there.
+    file = open("/data/replaced", O_RDONLY);
+    unlink("/data/replaced");
+    write(open("/data/replaced", O_CREAT | O_WRONLY, 0644), "other", 5);
+    read(file, &byte, 1);
+    file = open("/data/replaced-by-renaming", O_RDONLY);
+    write(open("/data/new", O_CREAT | O_WRONLY, 0644), "other", 5);
+    rename("/data/new", "/data/replaced-by-renaming");
+    read(file, &byte, 1);
     printf("missing %d", open("/data/missing", O_RDONLY));
     printf(" error %d\n", errno);
 

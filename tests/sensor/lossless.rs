@@ -2,71 +2,179 @@
 //! the sensor itself is killed, the program works on and slim says that it doesn't know.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use slim::observe::observation::{Access, Observation, Sense};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use slim::observe::observation::{Access, Observation, PathUse, Sense};
 
-use crate::support::{Image, NO_HTTP, Slim, compile, docker, docker_output};
+use crate::support::{Image, NO_HTTP, Proxy, Running, Slim, compile, docker, docker_output, entries, exported, layer, unique};
 
 /// An image with this program as its entrypoint and `count` small files in /many.
-fn with_files(program: &[u8], count: usize) -> Image {
+fn with_files(program: &[u8], count: usize, words: &[&str]) -> Image {
     let builder = Image::scratch().file("/program", program, 0o755).file("/before", b"", 0o644).directory("/tmp", 0o1777);
+    // What another file executes is another program, whose uses are told again.
+    let builder = builder.file("/again", program, 0o755);
     let builder = (0..count).fold(builder, |image, number| image.file(&format!("/many/{number}"), b"x", 0o644));
-    builder.change(r#"ENTRYPOINT ["/program"]"#).build()
+    builder.change(r#"ENTRYPOINT ["/program"]"#).cmd(words).build()
 }
 
-/// The numbers of the files in /many that were used in this way.
-fn numbers(observation: &Observation, access: Access, sense: Sense) -> BTreeSet<usize> {
-    let uses = observation.uses.iter().filter(|used| (used.access, used.sense) == (access, sense));
+fn busy(count: usize) -> Image {
+    with_files(&compile(include_str!("../programs/busy.c")), count, &[])
+}
+
+/// The numbers of the files in /many that this program used in this way.
+fn numbers(seen: &Observation, program: &str, access: Access, sense: Sense) -> BTreeSet<usize> {
+    let by = |used: &PathUse| seen.processes[used.process as usize].executable == program.as_bytes();
+    let uses = seen.uses.iter().filter(|used| (used.access, used.sense) == (access, sense) && by(used));
     uses.filter_map(|used| std::str::from_utf8(used.path.strip_prefix(b"/many/")?).ok()?.parse().ok()).collect()
+}
+
+#[track_caller]
+fn assert_complete(seen: &Observation) {
+    assert!(seen.end.complete && !seen.end.tail_unknown && seen.end.losses.is_empty(), "{:?}", seen.end);
+    assert_eq!(seen.end.counters.lost, 0);
+    assert_eq!(seen.end.counters.received, seen.end.counters.resolved);
 }
 
 /// Runs the image to its end, in which nothing may be lost.
 fn complete(image: &Image, command: &str, sensor: &str) -> Observation {
     let words =
         [NO_HTTP, "--sensor", sensor, "--continue-after", "app-exit", "--observation-out", "seen.jsonl", "--cmd", command];
-    let observation = Slim::build(image, &words).run().ok().observation("seen.jsonl");
-    assert!(observation.end.complete && !observation.end.tail_unknown && observation.end.losses.is_empty());
-    assert_eq!(observation.end.counters.lost, 0);
-    assert_eq!(observation.end.counters.received, observation.end.counters.resolved);
-    observation
+    let seen = Slim::build(image, &words).run().ok().observation("seen.jsonl");
+    assert_complete(&seen);
+    seen
 }
 
 #[test]
-fn four_processes_and_many_files() {
-    const FILES: usize = 20_000;
-    let image = with_files(&compile(include_str!("../programs/busy.c")), FILES);
-    let (opened, looked_up): (BTreeSet<usize>, BTreeSet<usize>) = (0..FILES).partition(|number| number / 4 % 2 == 0);
-    // The second time is as the first.
-    for _ in 0..2 {
-        let seen = complete(&image, &format!("{FILES} wait"), "full");
-        assert_eq!(numbers(&seen, Access::Open, Sense::Notify), opened);
-        assert_eq!(numbers(&seen, Access::Open, Sense::Fanotify), opened);
-        assert_eq!(numbers(&seen, Access::Lookup, Sense::Notify), looked_up);
-    }
-}
-
-#[test]
-fn the_last_moment_counts() {
-    const FILES: usize = 5_000;
-    let image = with_files(&compile(include_str!("../programs/busy.c")), FILES);
-    for end in ["exit", "exit_group"] {
-        let seen = complete(&image, &format!("{FILES} {end}"), "full");
-        // The first process doesn't wait for the others: of its own nothing lacks.
-        let own = |number: &usize| number % 4 == 3;
-        let wanted: BTreeSet<usize> = (0..FILES).filter(|number| own(number) && number / 4 % 2 == 0).collect();
-        for sense in [Sense::Notify, Sense::Fanotify] {
-            let seen: BTreeSet<usize> = numbers(&seen, Access::Open, sense).into_iter().filter(own).collect();
-            assert_eq!(seen, wanted, "{end} {sense:?}");
+fn a_million_uses_by_the_target_and_a_million_by_a_command() {
+    const FILES: usize = 40_000;
+    const ROUNDS: usize = 25;
+    let image = busy(FILES);
+    let all: BTreeSet<usize> = (0..FILES).collect();
+    let (target, command) = (format!("{FILES} {ROUNDS} 4 stay"), format!("/again {FILES} {ROUNDS} 4 join"));
+    let words = [NO_HTTP, "--observation-out", "seen.jsonl", "--cmd", &target, "--exec", &command];
+    // Each time is as the first.
+    for _ in 0..3 {
+        let seen = Slim::build(&image, &words).run().ok().observation("seen.jsonl");
+        assert_complete(&seen);
+        assert!(seen.end.counters.received >= 2 * (FILES * ROUNDS) as u64, "{:?}", seen.end.counters);
+        for program in ["/program", "/again"] {
+            for (access, sense) in
+                [(Access::Open, Sense::Notify), (Access::Open, Sense::Fanotify), (Access::Lookup, Sense::Notify)]
+            {
+                assert!(numbers(&seen, program, access, sense) == all, "{program} {access:?} {sense:?}");
+            }
         }
-        let seen = complete(&image, &format!("{FILES} {end}"), "fanotify");
-        assert!(numbers(&seen, Access::Open, Sense::Fanotify).is_superset(&wanted), "{end}");
     }
+}
+
+/// Files that are opened right before an end.
+const LAST: usize = 20_000;
+
+fn assert_last(seen: &Observation, program: &str, senses: &[Sense]) {
+    for sense in senses {
+        assert!(numbers(seen, program, Access::Open, *sense) == (0..LAST).collect(), "{program} {sense:?}");
+    }
+}
+
+#[test]
+fn the_last_moment_before_an_exit_counts() {
+    let image = busy(LAST);
+    for end in ["exit", "exit_group"] {
+        let seen = complete(&image, &format!("{LAST} 1 1 {end}"), "full");
+        assert_last(&seen, "/program", &[Sense::Notify, Sense::Fanotify]);
+        let seen = complete(&image, &format!("{LAST} 1 1 {end}"), "fanotify");
+        assert_last(&seen, "/program", &[Sense::Fanotify]);
+    }
+    // While the others are not done: of its own nothing lacks.
+    let seen = complete(&image, &format!("{LAST} 1 4 exit"), "full");
+    let own: BTreeSet<usize> = (0..LAST).step_by(4).collect();
+    assert!(numbers(&seen, "/program", Access::Open, Sense::Fanotify).is_superset(&own));
+}
+
+#[test]
+fn the_last_moment_before_a_kill_counts() {
+    let image = busy(LAST);
+    // A command that kills itself, beside the target.
+    let command = format!("/again {LAST} 1 1 kill");
+    let words = [NO_HTTP, "--observation-out", "seen.jsonl", "--cmd", "1 1 1 stay", "--exec", &command];
+    let seen = Slim::build(&image, &words).run().ok().observation("seen.jsonl");
+    assert_complete(&seen);
+    assert_last(&seen, "/again", &[Sense::Notify]);
+    // Whose the last events of the other sense are is not known any more, as there is no such process.
+    let opened: BTreeSet<usize> =
+        ["/again", ""].iter().flat_map(|by| numbers(&seen, by, Access::Open, Sense::Fanotify)).collect();
+    assert!(opened == (0..LAST).collect());
+
+    // The target is killed from outside, and with it the sensor.
+    let label = format!("test={}", unique("label"));
+    let target = format!("{LAST} 1 1 stay");
+    let words = ["build", &image.name, NO_HTTP, "--label", &label, "--cmd", &target, "--observation-out", "seen.jsonl"];
+    let mut run = Running::start(&[&words[..], &["--continue-after", "app-exit"]].concat(), &[]);
+    docker(&["kill", &container_that_says(&label, "done")]);
+    assert_eq!(run.end(), 5, "{}", run.said());
+    let seen = run.observation("seen.jsonl");
+    assert_eq!((seen.end.exit_code, seen.end.complete, seen.end.counters.lost), (Some(137), true, 0));
+    assert!(seen.end.tail_unknown && run.said().contains("last moment"), "{}", run.said());
+    assert_last(&seen, "/program", &[Sense::Notify]);
+}
+
+/// Waits for the container with this label whose log begins so.
+fn container_that_says(label: &str, words: &str) -> String {
+    eventually("the container", || {
+        let id = docker(&["ps", "-q", "--filter", &format!("label={label}")]);
+        (!id.is_empty() && docker_output(&["logs", &id]).stdout.starts_with(words.as_bytes())).then_some(id)
+    })
+}
+
+/// Runs a program that uses many files while `stall` keeps the sensor's records from being read; it gets the running slim
+/// and what lets the program go on.
+fn stalled(variables: &[(&str, &str)], stall: impl FnOnce(&Running, &dyn Fn())) {
+    const FILES: usize = 40_000;
+    let image = with_files(&compile(include_str!("../programs/patient.c")), FILES, &[&FILES.to_string()]);
+    let label = format!("test={}", unique("label"));
+    let words = ["build", &image.name, NO_HTTP, "--continue-after", "app-exit", "--label", &label];
+    let mut run = Running::start(&[&words[..], &["--observation-out", "seen.jsonl"]].concat(), variables);
+    let container = container_that_says(&label, "ready");
+    run.until_it_says("waiting until the program ends");
+    stall(&run, &|| drop(docker(&["cp", "/dev/null", &format!("{container}:/tmp/go")])));
+    assert_eq!(run.end(), 0, "{}", run.said());
+    let seen = run.observation("seen.jsonl");
+    assert_complete(&seen);
+    for sense in [Sense::Notify, Sense::Fanotify] {
+        assert!(numbers(&seen, "/program", Access::Open, sense) == (0..FILES).collect(), "{sense:?}");
+    }
+}
+
+/// How long nobody reads what the monitor writes.
+const STALL: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_stalled_way_to_the_controller_loses_nothing() {
+    let proxy = Proxy::new();
+    stalled(&[("DOCKER_HOST", &proxy.host())], |_, go| {
+        let stalled = proxy.stall();
+        go();
+        std::thread::sleep(STALL);
+        drop(stalled);
+    });
+}
+
+#[test]
+fn a_stopped_controller_loses_nothing() {
+    stalled(&[], |run, go| {
+        run.send(Signal::SIGSTOP);
+        go();
+        std::thread::sleep(STALL);
+        run.send(Signal::SIGCONT);
+    });
 }
 
 #[test]
 fn files_that_are_gone_and_pointers_to_nothing() {
     let mut image = Image::scratch().file("/program", &compile(include_str!("../programs/vanish.c")), 0o755);
-    for name in ["deleted", "renamed", "how"] {
+    for name in ["deleted", "renamed", "replaced", "replaced-by-renaming", "how"] {
         image = image.file(&format!("/data/{name}"), b"x", 0o644);
     }
     let image = image.change(r#"ENTRYPOINT ["/program"]"#).build();
@@ -84,11 +192,21 @@ fn files_that_are_gone_and_pointers_to_nothing() {
         ("/data/deleted", Access::Change),
         ("/data/renamed", Access::Open),
         ("/data/new-name", Access::Change),
+        ("/data/replaced", Access::Open),
+        ("/data/replaced", Access::Write),
+        ("/data/replaced-by-renaming", Access::Open),
+        ("/data/replaced-by-renaming", Access::Change),
         ("/data/missing", Access::Open),
     ] {
         assert!(used(path, access), "{path} {access:?}");
     }
-    assert!(run.keeps("/data/deleted") && run.keeps("/data/renamed"));
+    // They are kept, and are what they are in the image, whatever became of them in the run.
+    let layer = layer(&image.slim_name());
+    let (before, kept) = (exported(&image.name), entries(&layer[..]));
+    for name in ["deleted", "renamed", "replaced", "replaced-by-renaming"] {
+        let path = format!("data/{name}").into_bytes();
+        assert_eq!(kept[&path].content, before[&path].content, "{name}");
+    }
 }
 
 /// The processes of the sensor in a container: those that run slim with the monitor's verb, the first being the guard.
@@ -103,37 +221,63 @@ fn monitors(container: &str) -> Vec<String> {
 /// Waits until `check` gives something.
 #[track_caller]
 fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(value) = check() {
             return value;
         }
-        assert!(std::time::Instant::now() < deadline, "{what} never came");
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(Instant::now() < deadline, "{what} never came");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// Starts a build of an image whose program waits until it may open `PATIENT` files, and kills processes of its sensor.
+fn with_killed(image: &Image, victims: &[usize]) -> (Running, String) {
+    let label = format!("test={}", unique("label"));
+    let words = ["build", &image.name, NO_HTTP, "--continue-after", "app-exit", "--show-clogs", "--label", &label];
+    let run = Running::start(&[&words[..], &["--observation-out", "seen.jsonl"]].concat(), &[]);
+    let container = container_that_says(&label, "ready");
+    let processes = eventually("the monitor", || Some(monitors(&container)).filter(|processes| processes.len() == 2));
+    for victim in victims {
+        kill(Pid::from_raw(processes[*victim].parse().unwrap()), Signal::SIGKILL).unwrap();
+    }
+    (run, container)
+}
+
+/// The sensor's processes, in the order in which they are started.
+const GUARD: usize = 0;
+const WORKER: usize = 1;
 
 #[test]
 fn a_killed_monitor_is_a_loss_and_the_program_works_on() {
     const FILES: usize = 2_000;
-    let image = with_files(&compile(include_str!("../programs/patient.c")), FILES);
-    let label = format!("test={}", crate::support::unique("label"));
-    let words = [NO_HTTP, "--continue-after", "app-exit", "--show-clogs", "--label", &label, "--cmd", "2000"];
-    let mut slim = Slim::build(&image, &words);
-    std::thread::scope(|scope| {
-        let run = scope.spawn(|| slim.command().output().unwrap());
-        let container = eventually("the container", || {
-            let id = docker(&["ps", "-q", "--filter", &format!("label={label}")]);
-            (!id.is_empty() && docker_output(&["logs", &id]).stdout.starts_with(b"ready")).then_some(id)
-        });
-        // The guard is the first; its worker does the work.
-        let worker = eventually("the worker", || monitors(&container).get(1).cloned());
-        assert!(std::process::Command::new("kill").args(["-9", &worker]).status().unwrap().success());
-        docker(&["cp", "/dev/null", &format!("{container}:/tmp/go")]);
-        let output = run.join().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(7), "{said}");
-        assert!(said.contains("the observation is incomplete"), "{said}");
-        assert!(said.contains(&format!("| opened {FILES}")), "the program was disturbed: {said}");
-    });
+    let program = compile(include_str!("../programs/patient.c"));
+    let image = with_files(&program, FILES, &[&FILES.to_string()]);
+    let go = |container: &str| docker(&["cp", "/dev/null", &format!("{container}:/tmp/go")]);
+
+    let (mut run, container) = with_killed(&image, &[WORKER]);
+    go(&container);
+    assert_eq!(run.end(), 7, "{}", run.said());
+    assert!(run.said().contains("the sensor died while the program ran"), "{}", run.said());
+    assert!(run.said().contains(&format!("| opened {FILES}")), "the program was disturbed: {}", run.said());
+
+    // Who only guards is not missed.
+    let (mut run, container) = with_killed(&image, &[GUARD]);
+    go(&container);
+    assert_eq!(run.end(), 0, "{}", run.said());
+    let seen = run.observation("seen.jsonl");
+    assert_complete(&seen);
+    assert!(numbers(&seen, "/program", Access::Open, Sense::Notify) == (0..FILES).collect());
+    assert!(run.said().contains(&format!("| opened {FILES}")), "the program was disturbed: {}", run.said());
+}
+
+#[test]
+fn a_killed_monitor_of_a_program_that_never_ends_is_a_loss() {
+    // It is killed at last, which is not taken for the reason of the monitor's end.
+    let image = with_files(&compile(include_str!("../programs/patient.c")), 0, &["0"]);
+    let (mut run, _) = with_killed(&image, &[WORKER]);
+    assert_eq!(run.end(), 7, "{}", run.said());
+    let (mut run, _) = with_killed(&image, &[GUARD, WORKER]);
+    assert_eq!(run.end(), 7, "{}", run.said());
+    assert!(run.said().contains("the sensor ended while the program ran"), "{}", run.said());
 }

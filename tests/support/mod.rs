@@ -2,6 +2,7 @@
 
 mod archive;
 mod image;
+mod proxy;
 mod running;
 mod slim;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use archive::{Entries, entries, exported, layer};
 pub use image::{Builder, Image, busybox, large, shell, web};
+pub use proxy::Proxy;
 pub use running::{Running, until};
 pub use slim::{Run, Slim};
 

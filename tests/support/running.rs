@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use slim::observe::observation::Observation;
 
 use super::{docker, docker_output};
 
@@ -90,6 +91,11 @@ impl Running {
 
     pub fn report(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.folder.path().join("slim.report.json")).unwrap()).unwrap()
+    }
+
+    /// An observation that it wrote.
+    pub fn observation(&self, name: &str) -> Observation {
+        slim::observe::file::read(BufReader::new(std::fs::File::open(self.folder.path().join(name)).unwrap())).unwrap()
     }
 
     /// Its containers in the daemon.

@@ -7,7 +7,8 @@
 //!   of goes on, so whatever kills the container, what was done was told.
 //! * The **guard** accepts the stubs and keeps a copy of each filter's listener. A trapped call of which nobody holds the
 //!   listener any more fails with ENOSYS, which would break the target in ways that no log explains. If the worker dies,
-//!   the guard lets every call pass from then on, the one that was being served included ([`crate::kernel::Slots`]).
+//!   the guard lets every call pass from then on, the one that was being served included ([`crate::kernel::Slots`]),
+//!   and tells that this was a loss. If the guard dies, the worker goes on, and nothing is lost.
 //!
 //! Both ignore the signals that a program may send to everybody.
 
@@ -19,6 +20,7 @@ mod telling;
 mod watch;
 mod worker;
 
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -37,7 +39,7 @@ pub(crate) fn fuzz_tables(bytes: &[u8]) {
 }
 
 use crate::kernel::{Answer, Slots};
-use crate::wire::Senses;
+use crate::wire::{Record, Senses, put_message};
 use crate::{handshake, kernel};
 
 /// Stubs in one container: the target, its health check, and the commands. A stub beyond that is let pass unseen, and said to be lost.
@@ -45,6 +47,9 @@ const MAX_SESSIONS: usize = 1024;
 
 /// Exit status of a monitor whose worker died: what came after is unknown.
 pub const WORKER_DIED: i32 = 70;
+
+/// Records are shorter than this: the longest has three paths of 4 KiB.
+const MAX_RECORD: usize = 1 << 16;
 
 /// What the monitor is to do, as JSON in its argument.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,11 +116,12 @@ fn guard(worker: Pid, to_worker: &OwnedFd, stubs: &OwnedFd, slots: &Slots) -> i3
         if worker_left {
             return match waitpid(worker, Some(WaitPidFlag::empty())) {
                 Ok(WaitStatus::Exited(_, 0)) => 0,
-                _ => {
+                status => {
                     let pending = (0..listeners.len()).filter_map(|slot| slots.pending(slot).map(|id| (slot, id)));
                     for (slot, id) in pending {
                         let _ = kernel::answer(listeners[slot].as_fd(), id, Answer::Continue);
                     }
+                    tell_death(&status);
                     pass_through(listeners, stubs);
                     WORKER_DIED
                 }
@@ -130,6 +136,16 @@ fn guard(worker: Pid, to_worker: &OwnedFd, stubs: &OwnedFd, slots: &Slots) -> i3
             listeners.push(listener);
         }
     }
+}
+
+/// Tells the controller that the worker died, and that nothing follows: the engine keeps the stream open as long as this
+/// process lives, so it is ended by what can't be a frame. That also ends a record in the middle of which the worker died.
+fn tell_death(status: &nix::Result<WaitStatus>) {
+    let mut last = vec![];
+    put_message(&mut last, &Record::Lost(format!("the sensor died while the program ran ({status:?})")));
+    last.resize(last.len() + MAX_RECORD, 0);
+    // It may be the stream's end that the worker died of.
+    let _ = std::io::stdout().write_all(&last);
 }
 
 /// Takes a stub's connection and its listener. Only root in our container can be one.

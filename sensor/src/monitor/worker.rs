@@ -36,7 +36,7 @@ impl Shared {
     }
 }
 
-/// Runs until the container ends (which kills us) or the guard is gone.
+/// Runs until the container ends, which kills us; without the guard, until no process has a filter any more.
 pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 {
     let telling = Telling::default();
     let (fanotify, opens) = if options.senses.fanotify { Opens::start() } else { (Fanotify::Off, None) };
@@ -46,6 +46,7 @@ pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 
         let shared = Arc::clone(&shared);
         thread::spawn(move || task(&shared));
     }
+    let mut watches = vec![];
     while let Ok(Some((message, descriptors))) = handshake::receive(from_guard.as_fd()) {
         let Some((session, pid, name)) = parse_session(&message) else { continue };
         let mut descriptors = descriptors.into_iter();
@@ -60,7 +61,7 @@ pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 
         }
         shared.telling.tell(&Record::Session { session: session + 1, name, pid });
         let shared = Arc::clone(&shared);
-        thread::spawn(move || {
+        watches.push(thread::spawn(move || {
             // The stub has read /etc/passwd: told later, when it has become the program, that would be the program's doing.
             if let Some(opens) = &shared.opens {
                 opens.drain(&shared.telling);
@@ -69,7 +70,11 @@ pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 
             let _ = handshake::send(connection.as_fd(), b"ready", &[]);
             drop(connection);
             Watch::new(&shared, session, pid, listener).serve();
-        });
+        }));
+    }
+    // The guard was killed. No stub finds us any more, but who is watched would fail without us.
+    for watch in watches {
+        let _ = watch.join();
     }
     0
 }

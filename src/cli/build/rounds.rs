@@ -389,11 +389,7 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
 
 /// The result, as an image to be run like the original.
 fn slim_image(source: &Source, packed: &Packed) -> SourceImage {
-    let mut config = Configuration::new(source, None).make(&packed.diff_id);
-    // Docker keeps it out of what it tells of an image, so the original's was asked of a container.
-    if let (Some(run), Some(original)) = (&mut config.config, &source.image.config.config) {
-        run.stop_timeout = original.stop_timeout;
-    }
+    let config = Configuration::new(source, None).make(&packed.diff_id);
     SourceImage { id: packed.id.to_string(), config, tags: vec![], ..source.image.clone() }
 }
 
