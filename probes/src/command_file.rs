@@ -20,6 +20,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::command::{CommandError, HttpCommand, valid_header, valid_method, valid_protocol, valid_resource};
+use crate::exec::{ExecCommand, ExecError};
 
 /// Largest body of a request, and largest command file. It is held in memory, once for the whole run.
 const MAX_BODY: u64 = 64 << 20;
@@ -57,6 +58,16 @@ pub enum CommandFileError {
         /// What.
         error: CommandError,
     },
+    /// A command for the container that is wrong in itself.
+    #[error("`exec` {number} of the probe script `{}`: {error}", path.display())]
+    Exec {
+        /// Which file.
+        path: PathBuf,
+        /// Counted from 1.
+        number: usize,
+        /// What.
+        error: ExecError,
+    },
     /// Both ways of giving a body.
     #[error("command {number} of the HTTP probe file `{}` has both `body` and `body_file`: leave one out", path.display())]
     TwoBodies {
@@ -72,14 +83,26 @@ pub enum CommandFileError {
 /// # Errors
 /// [`CommandFileError`], with file, command and field.
 pub fn read_command_file(path: &Path) -> Result<Vec<HttpCommand>, CommandFileError> {
-    let mut commands = vec![];
-    for (mut command, body_file) in parse(path, &read(path)?)? {
+    with_bodies(parse(path, &read(path)?)?)
+}
+
+fn with_bodies(commands: Vec<(HttpCommand, Option<PathBuf>)>) -> Result<Vec<HttpCommand>, CommandFileError> {
+    let with_body = |(mut command, body_file): (HttpCommand, Option<PathBuf>)| {
         if let Some(body_file) = body_file {
             command.body = Some(read(&body_file)?.into());
         }
-        commands.push(command);
-    }
-    Ok(commands)
+        Ok(command)
+    };
+    commands.into_iter().map(with_body).collect()
+}
+
+/// Reads a script of probes: a file of requests that may have commands as well, `{"commands": [...], "exec": ["redis-cli ping"]}`.
+///
+/// # Errors
+/// [`CommandFileError`], with file, command and field.
+pub fn read_probe_script(path: &Path) -> Result<(Vec<HttpCommand>, Vec<ExecCommand>), CommandFileError> {
+    let (commands, exec) = parse_script(path, &read(path)?)?;
+    Ok((with_bodies(commands)?, exec))
 }
 
 /// Reads all of a file, within the bound.
@@ -95,6 +118,16 @@ fn read(path: &Path) -> Result<Vec<u8>, CommandFileError> {
 #[serde(deny_unknown_fields)]
 struct Commands {
     commands: Vec<Command>,
+}
+
+/// See [`read_probe_script`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Script {
+    #[serde(default)]
+    commands: Vec<Command>,
+    #[serde(default)]
+    exec: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -114,13 +147,27 @@ struct Command {
 
 #[cfg(fuzzing)]
 pub(crate) fn fuzz(bytes: &[u8]) {
-    drop(parse(Path::new("file"), bytes));
+    drop((parse(Path::new("file"), bytes), parse_script(Path::new("file"), bytes)));
 }
 
 /// The commands in the bytes of a file, each with the path of its body. `path` is for messages.
 fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<(HttpCommand, Option<PathBuf>)>, CommandFileError> {
     let file: Commands = serde_json::from_slice(bytes).map_err(|error| CommandFileError::Json { path: path.into(), error })?;
-    let numbered = file.commands.into_iter().zip(1..);
+    check_all(path, file.commands)
+}
+
+/// The requests and commands in the bytes of a script.
+fn parse_script(path: &Path, bytes: &[u8]) -> Result<(Vec<(HttpCommand, Option<PathBuf>)>, Vec<ExecCommand>), CommandFileError> {
+    let script: Script = serde_json::from_slice(bytes).map_err(|error| CommandFileError::Json { path: path.into(), error })?;
+    let commands = check_all(path, script.commands)?;
+    let exec = script.exec.iter().zip(1..).map(|(text, number)| {
+        ExecCommand::parse(text).map_err(|error| CommandFileError::Exec { path: path.into(), number, error })
+    });
+    Ok((commands, exec.collect::<Result<_, _>>()?))
+}
+
+fn check_all(path: &Path, commands: Vec<Command>) -> Result<Vec<(HttpCommand, Option<PathBuf>)>, CommandFileError> {
+    let numbered = commands.into_iter().zip(1..);
     numbered
         .map(|(command, number)| {
             if !command.body.is_empty() && !command.body_file.is_empty() {
@@ -173,6 +220,18 @@ mod tests {
 
     fn parse_text(text: &str) -> Result<Vec<(HttpCommand, Option<PathBuf>)>, CommandFileError> {
         parse(Path::new("probes.json"), text.as_bytes())
+    }
+
+    #[test]
+    fn a_script_has_requests_and_commands() {
+        let read = |text: &str| parse_script(Path::new("script.json"), text.as_bytes());
+        let (commands, exec) =
+            read(r#"{"commands": [{"resource": "/a"}], "exec": ["redis-cli ping", "a | b"]}"#).expect("script");
+        assert_eq!(commands, [(HttpCommand::get("/a"), None)]);
+        assert_eq!(exec[0], ExecCommand::Direct(vec!["redis-cli".into(), "ping".into()]));
+        assert_eq!(exec[1], ExecCommand::Shell("a | b".into()));
+        assert!(matches!(read(r#"{"exec": ["'"]}"#), Err(CommandFileError::Exec { number: 1, .. })));
+        assert!(matches!(read(r#"{"execs": []}"#), Err(CommandFileError::Json { .. })));
     }
 
     #[test]

@@ -88,7 +88,7 @@ mod tls;
 pub use futures_util::future::BoxFuture;
 
 pub use self::command::{CommandError, HttpCommand, Protocol};
-pub use self::command_file::{CommandFileError, read_command_file};
+pub use self::command_file::{CommandFileError, read_command_file, read_probe_script};
 pub use self::connect::{Connect, Phases, Stream};
 pub use self::crawl::{Crawl, CrawlOptions, Cut};
 pub use self::exchange::{MAX_BODY, MAX_KEPT};

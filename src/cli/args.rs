@@ -19,7 +19,7 @@ use crate::verify::Level;
 /// Columns of the help where the terminal has more.
 const HELP_WIDTH: usize = 100;
 
-/// Flags of `build` that stand alone or take `=true` or `=false`, as Docker's and docker-slim's do.
+/// Flags of verbs that stand alone or take `=true` or `=false`, as Docker's and docker-slim's do.
 const SWITCHES: [&str; 15] = [
     "pull",
     "force",
@@ -70,8 +70,15 @@ impl Cli {
         let switch = |arg: clap::Arg| {
             arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL").hide_possible_values(true)
         };
-        Cli::command()
-            .mut_subcommand("build", |build| SWITCHES.into_iter().fold(build, |build, name| build.mut_arg(name, switch)))
+        let mut command = Cli::command();
+        for verb in ["build", "verify"] {
+            command = command.mut_subcommand(verb, |verb| {
+                let names: Vec<String> = verb.get_arguments().map(|argument| argument.get_id().to_string()).collect();
+                let switches = names.into_iter().filter(|name| SWITCHES.contains(&name.as_str()));
+                switches.fold(verb, |verb, name| verb.mut_arg(name, switch))
+            });
+        }
+        command
     }
 }
 
@@ -81,6 +88,9 @@ pub enum Verb {
     /// Make a slim image: run the image, watch what it uses while it is probed, pack that
     #[command(visible_alias = "b", args_override_self = true)]
     Build(Box<BuildArgs>),
+    /// Compare an image with its original: run both the same way, probe both, say what differs
+    #[command(args_override_self = true)]
+    Verify(Box<VerifyArgs>),
 }
 
 /// Flags of every verb.
@@ -133,6 +143,32 @@ pub struct BuildArgs {
     /// What is written.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// The flags of `slim verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The image to be checked, whoever made it: a name, an id, or `docker-daemon:NAME`
+    #[arg(value_name = "SLIM")]
+    pub image: String,
+    /// The original: an image, or the file of an observation of it (see `slim build --observation-out`)
+    #[arg(long, value_name = "FAT|OBSERVATION", help_heading = "Verification")]
+    pub against: String,
+    /// Also make the probes of this JSON file, in the format of `--http-probe-cmd-file` with a list `exec` of commands
+    #[arg(long, value_name = "FILE", help_heading = "Verification")]
+    pub probe_script: Option<PathBuf>,
+    /// How much must be the same: `strict`, all; `run`, it runs and answers are of the same class
+    #[arg(long, value_name = "LEVEL", default_value = "strict", hide_possible_values = true, help_heading = "Verification")]
+    pub verify: Level,
+    /// Where the report goes
+    #[arg(long, value_name = "FILE", help_heading = "Verification")]
+    pub report: Option<PathBuf>,
+    /// How both are run.
+    #[command(flatten)]
+    pub container: ContainerArgs,
+    /// How both are exercised.
+    #[command(flatten)]
+    pub probes: ProbeArgs,
 }
 
 /// Which image.

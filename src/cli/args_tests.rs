@@ -4,7 +4,7 @@ use super::*;
 
 fn build(words: &str) -> Result<(GeneralArgs, BuildArgs), clap::Error> {
     let cli = Cli::read(["slim"].into_iter().chain(words.split_whitespace()))?;
-    let Verb::Build(build) = cli.verb;
+    let Verb::Build(build) = cli.verb else { panic!("not `build`") };
     Ok((cli.general, *build))
 }
 

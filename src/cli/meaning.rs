@@ -66,6 +66,20 @@ pub fn probes(flags: &ProbeFlags) -> Result<Probes, Failure> {
     })
 }
 
+/// Adds the probes of a script to those that the flags name.
+pub fn add_script(probes: &mut Probes, (requests, commands): (Vec<HttpCommand>, Vec<ExecCommand>)) {
+    if !requests.is_empty() {
+        if probes.http != HttpProbe::Off {
+            probes.http = HttpProbe::On;
+        }
+        if probes.requests.is_empty() {
+            probes.requests.push(HttpCommand::front_page());
+        }
+    }
+    probes.requests.extend(requests);
+    probes.commands.extend(commands);
+}
+
 fn names_requests(flags: &ProbeFlags) -> bool {
     !flags.commands.is_empty() || flags.command_file.is_some() || !flags.ports.is_empty()
 }

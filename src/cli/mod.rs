@@ -14,6 +14,8 @@ pub mod request;
 mod run;
 pub mod style;
 pub mod summary;
+pub mod told;
+pub mod verify;
 pub mod words;
 
 pub use args::Cli;

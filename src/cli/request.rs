@@ -255,7 +255,7 @@ impl BuildRequest {
     }
 }
 
-fn wrong(option: &'static str, value: &str, reason: impl Display) -> UsageError {
+pub(super) fn wrong(option: &'static str, value: &str, reason: impl Display) -> UsageError {
     UsageError { option, value: value.to_owned(), reason: reason.to_string() }
 }
 
@@ -307,7 +307,7 @@ impl Given {
     }
 }
 
-fn run_options(args: ContainerArgs, outside: &dyn Outside) -> Result<RunOptions, UsageError> {
+pub(super) fn run_options(args: ContainerArgs, outside: &dyn Outside) -> Result<RunOptions, UsageError> {
     let lookup = |name: &str| outside.variable(name);
     let mut given = Given::default();
     let mut environment = Vec::new();
@@ -367,7 +367,7 @@ fn absolute(text: &str) -> Result<String, &'static str> {
     if text.starts_with('/') { Ok(text.to_owned()) } else { Err("the path in the container must be absolute") }
 }
 
-fn probe_flags(args: ProbeArgs) -> Result<ProbeFlags, UsageError> {
+pub(super) fn probe_flags(args: ProbeArgs) -> Result<ProbeFlags, UsageError> {
     let http = match (args.http_probe, args.http_probe_off) {
         (_, Some(true)) | (Some(false), _) => HttpProbe::Off,
         (Some(true), _) => HttpProbe::On,

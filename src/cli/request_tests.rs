@@ -27,7 +27,7 @@ impl Outside for Machine {
 
 fn request(words: &[&str]) -> Result<BuildRequest, UsageError> {
     let cli = Cli::read(["slim", "build"].iter().chain(words)).unwrap();
-    let Verb::Build(args) = cli.verb;
+    let Verb::Build(args) = cli.verb else { panic!("not `build`") };
     BuildRequest::new(*args, &Machine)
 }
 

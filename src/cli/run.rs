@@ -19,7 +19,8 @@ use super::failure::Failure;
 use super::progress::Progress;
 use super::request::{BuildRequest, System};
 use super::style::Level;
-use super::summary::Summary;
+use super::told::Told;
+use super::verify::{VerifyRequest, verify};
 use crate::engine::docker::{Engine, EngineError};
 use crate::engine::owner::Owner;
 use crate::engine::workspace::Workspace;
@@ -54,7 +55,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let result = begin(cli, &progress);
     progress.done();
     match result {
-        Ok(()) => Exit::Done,
+        Ok(exit) => exit,
         Err(failure) => {
             progress.messages.error(&failure.message);
             failure.exit
@@ -71,51 +72,69 @@ fn trace() {
     let _ = lines.try_init();
 }
 
-fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<(), Failure> {
+fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::internal(format!("cannot start: {error}")))?;
     // The one provider of cryptography; who installed one before us did the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Cli { general, verb } = cli;
-    let result = match verb {
+    let told = match verb {
         Verb::Build(arguments) => {
             let request = BuildRequest::new(*arguments, &System).map_err(|error| Failure::usage(error.to_string()))?;
-            runtime.block_on(run_build(request, &general, progress))
+            let shown = Arc::clone(progress);
+            let work = |engine: Engine, executable: PathBuf, leftover: Leftover| async move {
+                let summary = build(&engine, request, &executable, shown, &leftover, interrupted()).await?;
+                Ok(Told { text: summary.to_string(), json: summary.to_json(), quiet: summary.names(), exit: Exit::Done })
+            };
+            runtime.block_on(in_engine(&general, progress, work))
+        }
+        Verb::Verify(arguments) => {
+            let request = VerifyRequest::new(*arguments, &System)?;
+            let shown = Arc::clone(progress);
+            let work = |engine: Engine, executable: PathBuf, _| async move {
+                verify(&engine, request, &executable, shown, interrupted()).await
+            };
+            runtime.block_on(in_engine(&general, progress, work))
         }
     };
     // A thread that still waits for a dead packer must not hold us.
     runtime.shutdown_timeout(Duration::from_secs(1));
     progress.done();
-    tell(&result?, &general)
+    tell(&told?, &general)
 }
 
 /// The result, on standard output.
-fn tell(summary: &Summary, general: &GeneralArgs) -> Result<(), Failure> {
+fn tell(told: &Told, general: &GeneralArgs) -> Result<Exit, Failure> {
     let text = match general.output_format {
-        OutputFormat::Json => summary.to_json(),
-        OutputFormat::Text if general.quiet => summary.names(),
-        OutputFormat::Text => summary.to_string(),
+        OutputFormat::Json => &told.json,
+        OutputFormat::Text if general.quiet => &told.quiet,
+        OutputFormat::Text => &told.text,
     };
     match std::io::stdout().write_all(text.as_bytes()) {
         // Who reads no further has what it wanted.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::internal(format!("the result cannot be written: {error}")))
         }
-        _ => Ok(()),
+        _ => Ok(told.exit),
     }
 }
 
-async fn run_build(request: BuildRequest, general: &GeneralArgs, progress: &Arc<Progress>) -> Result<Summary, Failure> {
+/// Does a verb's work as a task of its own, and removes what it leaves in the engine, however it ends.
+async fn in_engine<F>(
+    general: &GeneralArgs,
+    progress: &Arc<Progress>,
+    work: impl FnOnce(Engine, PathBuf, Leftover) -> F,
+) -> Result<Told, Failure>
+where
+    F: Future<Output = Result<Told, Failure>> + Send + 'static,
+{
     let executable = own_executable()?;
     let owner = Owner::this_process().map_err(|error| Failure::internal(format!("no randomness: {error}")))?;
     let engine = Engine::connect(general.host.as_deref(), owner).await?;
     progress.messages.detail(format!("engine: Docker {} at {}", engine.version, engine.host()));
     sweep(&engine, progress).await;
     let leftover = Leftover::default();
-    let task = {
-        let (engine, progress, leftover) = (engine.clone(), Arc::clone(progress), leftover.clone());
-        tokio::spawn(async move { build(&engine, request, &executable, progress, &leftover, interrupted()).await })
-    };
+    let task = tokio::spawn(work(engine.clone(), executable, leftover.clone()));
     let result = task.await.unwrap_or_else(|error| Err(Failure::internal(format!("a fault of slim: {error}"))));
     if result.is_err() {
         progress.step("cleaning up");
