@@ -14,8 +14,8 @@ use std::io::Read;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use serde_json::Value;
 
-use super::align::common_ends;
 use super::alarms::{alarms, is_alarming};
+use super::align::common_ends;
 use super::extent::Extent;
 use super::json::JsonMask;
 use super::own::Own;
@@ -152,17 +152,15 @@ impl ContentMask {
         match expected.pair_with(again) {
             Pair::Same => {}
             Pair::Json(left, right) => self.json.learn(&left, &right),
-            Pair::Text(left, right) => {
-                match (Text::new(&left, expected.is_cut()), Text::new(&right, again.is_cut())) {
-                    (Some(left), Some(right)) => {
-                        self.text.learn(&left, &right);
-                        if expected.has_rest(again) {
-                            self.learn_bytes(expected, again);
-                        }
+            Pair::Text(left, right) => match (Text::new(&left, expected.is_cut()), Text::new(&right, again.is_cut())) {
+                (Some(left), Some(right)) => {
+                    self.text.learn(&left, &right);
+                    if expected.has_rest(again) {
+                        self.learn_bytes(expected, again);
                     }
-                    _ => self.learn_bytes(expected, again),
                 }
-            }
+                _ => self.learn_bytes(expected, again),
+            },
             Pair::Bytes => self.learn_bytes(expected, again),
         }
     }
@@ -191,22 +189,20 @@ impl ContentMask {
                     is_noise: found.is_noise,
                 }));
             }
-            Pair::Text(left, right) => {
-                match (Text::new(&left, expected.is_cut()), Text::new(&right, got.is_cut())) {
-                    (Some(left), Some(right)) => {
-                        differences.extend(self.text.judge(&left, &right).into_iter().map(|found| ContentDifference {
-                            place: Some(format!("line {}", found.line)),
-                            expected: found.expected,
-                            got: found.got,
-                            is_noise: found.is_noise,
-                        }));
-                        if expected.has_rest(got) {
-                            differences.push(self.judge_bytes(expected, got));
-                        }
+            Pair::Text(left, right) => match (Text::new(&left, expected.is_cut()), Text::new(&right, got.is_cut())) {
+                (Some(left), Some(right)) => {
+                    differences.extend(self.text.judge(&left, &right).into_iter().map(|found| ContentDifference {
+                        place: Some(format!("line {}", found.line)),
+                        expected: found.expected,
+                        got: found.got,
+                        is_noise: found.is_noise,
+                    }));
+                    if expected.has_rest(got) {
+                        differences.push(self.judge_bytes(expected, got));
                     }
-                    _ => differences.push(self.judge_bytes(expected, got)),
                 }
-            }
+                _ => differences.push(self.judge_bytes(expected, got)),
+            },
             Pair::Bytes => differences.push(self.judge_bytes(expected, got)),
         }
         for difference in &mut differences {

@@ -167,7 +167,10 @@ mod tests {
         assert_eq!(all[0].to_string(), "header `vary`: expected `a`, got ``");
         assert_eq!(all[1].to_string(), "body, line 3: expected `a`, got `b`");
         let json = serde_json::to_string(&all).expect("json");
-        assert!(json.starts_with(r#"[{"what":{"header":"vary"},"expected":"a","got":"","noise":false},{"what":"body","#), "{json}");
+        assert!(
+            json.starts_with(r#"[{"what":{"header":"vary"},"expected":"a","got":"","noise":false},{"what":"body","#),
+            "{json}"
+        );
         assert_eq!(serde_json::from_str::<Vec<Difference>>(&json).expect("differences"), all);
     }
 }

@@ -65,7 +65,10 @@ pub(super) fn pairs(expected: &Answer, got: &Answer) -> Vec<(&'static str, Strin
         .filter(|(_, expected, got)| !expected.is_empty() || !got.is_empty())
         .collect();
     // Without a body (HEAD, 304), it is all that is known of one. Else it's the body that is compared, however it was sent.
-    if expected.size == 0 && got.size == 0 && let Some((left, right)) = both(expected, got, "content-length") {
+    if expected.size == 0
+        && got.size == 0
+        && let Some((left, right)) = both(expected, got, "content-length")
+    {
         pairs.push(("content-length", left.into(), right.into()));
     }
     pairs
@@ -84,7 +87,9 @@ fn value(answer: &Answer, name: &str, form: Form) -> String {
         Form::Location => values.map(without_own_origin).collect::<Vec<_>>().join("\n"),
         Form::Cookies => sorted(values.map(cookie)).join("\n"),
         Form::Challenge => values.map(challenge).collect::<Vec<_>>().join("\n"),
-        Form::EntityTag => values.map(|value| if value.starts_with("W/") { "weak" } else { "strong" }).collect::<Vec<_>>().join("\n"),
+        Form::EntityTag => {
+            values.map(|value| if value.starts_with("W/") { "weak" } else { "strong" }).collect::<Vec<_>>().join("\n")
+        }
     }
 }
 
@@ -98,8 +103,8 @@ fn sorted(items: impl Iterator<Item = String>) -> Vec<String> {
 /// The target is asked as [`HOST_NAME`], and may know itself by its own name and another port.
 fn without_own_origin(value: &str) -> Cow<'_, str> {
     let Ok(url) = url::Url::parse(value) else { return Cow::Borrowed(value) };
-    let is_own = matches!(url.scheme(), "http" | "https")
-        && matches!(url.host_str(), Some(HOST_NAME | "127.0.0.1" | "0.0.0.0" | "[::1]"));
+    let is_own =
+        matches!(url.scheme(), "http" | "https") && matches!(url.host_str(), Some(HOST_NAME | "127.0.0.1" | "0.0.0.0" | "[::1]"));
     if is_own { Cow::Owned(url[url::Position::BeforePath..].to_owned()) } else { Cow::Borrowed(value) }
 }
 

@@ -120,8 +120,8 @@ impl Holes {
         let masked_before = (0..shorter).take_while(|&at| is_same(at, at)).count();
         let from_end = |back: usize| is_same(expected.len() - 1 - back, got.len() - 1 - back);
         let masked_after = (0..shorter - masked_before).take_while(|&back| from_end(back)).count();
-        let is_noise = self.accepts_rest(expected, got, before, after)
-            || self.accepts_rest(expected, got, masked_before, masked_after);
+        let is_noise =
+            self.accepts_rest(expected, got, before, after) || self.accepts_rest(expected, got, masked_before, masked_after);
         let at = if is_noise { before } else { masked_before };
         UnitDifference { at, is_noise }
     }
@@ -139,9 +139,8 @@ impl Holes {
 
 fn touch(left: &Range<usize>, right: &Range<usize>) -> bool {
     let overlap = left.start < right.end && right.start < left.end;
-    let holds = |outer: &Range<usize>, inner: &Range<usize>| {
-        inner.is_empty() && outer.start <= inner.start && inner.start <= outer.end
-    };
+    let holds =
+        |outer: &Range<usize>, inner: &Range<usize>| inner.is_empty() && outer.start <= inner.start && inner.start <= outer.end;
     overlap || holds(left, right) || holds(right, left)
 }
 
@@ -231,7 +230,8 @@ fn is_of_date(word: &str) -> bool {
     let is_time = word.contains(':') && is_numeric(word);
     let is_offset = word.starts_with(['+', '-']) && word.len() <= 6 && is_numeric(word);
     let is_zone = (2..=4).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_uppercase());
-    !word.is_empty() && (is_number || is_time || is_offset || is_zone || is_named(word, &DAYS) || is_month(word) || is_whole_date(word))
+    !word.is_empty()
+        && (is_number || is_time || is_offset || is_zone || is_named(word, &DAYS) || is_month(word) || is_whole_date(word))
 }
 
 fn is_month(word: &str) -> bool {
@@ -283,7 +283,11 @@ mod tests {
             (&["id 1x", "id z3"], "id qq", Some(true)),
             // The order of magnitude stays.
             (&["id abcdefghij", "id klmnopqrst"], "id x", Some(false)),
-            (&["id abcdefghij", "id klmnopqrst"], "id xyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxy", Some(false)),
+            (
+                &["id abcdefghij", "id klmnopqrst"],
+                "id xyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxyxy",
+                Some(false),
+            ),
             // Addresses keep the part that was the same.
             (&["/x/a1b2?v=1", "/x/c3d4?v=1"], "/x/e5f6?v=1", Some(true)),
             (&["/x/a1b2?v=1", "/x/c3d4?v=1"], "/y/e5f6?v=1", Some(false)),

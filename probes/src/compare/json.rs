@@ -62,12 +62,10 @@ impl JsonMask {
     fn learn_at(&mut self, pointer: &mut String, expected: &Value, again: &Value) {
         match (expected, again) {
             _ if expected == again => {}
-            (Value::String(left), Value::String(right)) => {
-                match (Text::new(left, false), Text::new(right, false)) {
-                    (Some(left), Some(right)) => self.texts.entry(pointer.clone()).or_default().learn(&left, &right),
-                    _ => self.learn_shape(pointer, expected, again),
-                }
-            }
+            (Value::String(left), Value::String(right)) => match (Text::new(left, false), Text::new(right, false)) {
+                (Some(left), Some(right)) => self.texts.entry(pointer.clone()).or_default().learn(&left, &right),
+                _ => self.learn_shape(pointer, expected, again),
+            },
             (Value::Array(left), Value::Array(right)) => match relation(left, right) {
                 Arrays::Pairs => {
                     for (at, (left, right)) in left.iter().zip(right).enumerate() {

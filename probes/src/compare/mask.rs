@@ -60,7 +60,8 @@ impl Mask {
     /// Where it hides more than single words and numbers, in words.
     #[must_use]
     pub fn coarse(&self) -> Vec<String> {
-        let parts = [("body", &self.body), ("answer", &self.said), ("standard output", &self.stdout), ("standard error", &self.stderr)];
+        let parts =
+            [("body", &self.body), ("answer", &self.said), ("standard output", &self.stdout), ("standard error", &self.stderr)];
         let headers = self.headers.iter().map(|(name, mask)| (*name, mask));
         let all = headers.chain(parts).flat_map(|(part, mask)| mask.coarse().map(move |words| format!("{part}: {words}")));
         all.take(MAX_COARSE).collect()

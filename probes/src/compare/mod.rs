@@ -92,7 +92,12 @@ pub fn http(expected: Side<'_, Outcome>, got: Side<'_, Outcome>, mask: &Mask, le
                 differences.push(&What::Status, None, &left.status.to_string(), &right.status.to_string(), is_noise);
             }
             if level == Level::Strict {
-                compare_answers(Side { record: left, own: expected.own }, Side { record: right, own: got.own }, mask, &mut differences);
+                compare_answers(
+                    Side { record: left, own: expected.own },
+                    Side { record: right, own: got.own },
+                    mask,
+                    &mut differences,
+                );
             }
         }
         (Outcome::NotHttp(left), Outcome::NotHttp(right)) if level == Level::Strict => {
@@ -114,7 +119,8 @@ fn compare_answers(expected: Side<'_, Answer>, got: Side<'_, Answer>, mask: &Mas
         push_all(&what, mask, &Content::of_text(&left, expected.own), &Content::of_text(&right, got.own), differences);
     }
     if left.truncated != right.truncated {
-        let words = |answer: &Answer| answer.truncated.map_or("was read to its end".to_owned(), |truncated| truncated.to_string());
+        let words =
+            |answer: &Answer| answer.truncated.map_or("was read to its end".to_owned(), |truncated| truncated.to_string());
         differences.push(&What::Truncated, None, &words(left), &words(right), mask.truncated.contains(&right.truncated));
     }
     push_all(&What::Body, &mask.body, &body(left, expected.own), &body(right, got.own), differences);

@@ -165,14 +165,16 @@ const PROGRAMS: &[Program] = &[
     (
         "cookies",
         |random| {
-            let value = format!("session={}; Path=/; HttpOnly; Expires=Fri, 31 Jan 2025 {} GMT", random.base64(20), random.clock());
+            let value =
+                format!("session={}; Path=/; HttpOnly; Expires=Fri, 31 Jan 2025 {} GMT", random.base64(20), random.clock());
             let second = format!("csrf={}; Secure", random.hex(32));
             with_header(with_header(page("hello"), "set-cookie", value), "Set-Cookie", second)
         },
         &[
             |_| page("hello"),
             |random| {
-                let value = format!("session={}; Path=/; HttpOnly; Expires=Fri, 31 Jan 2025 {} GMT", random.base64(20), random.clock());
+                let value =
+                    format!("session={}; Path=/; HttpOnly; Expires=Fri, 31 Jan 2025 {} GMT", random.base64(20), random.clock());
                 with_header(page("hello"), "set-cookie", value)
             },
             |random| {
@@ -183,7 +185,9 @@ const PROGRAMS: &[Program] = &[
     ),
     (
         "host names that nobody told of",
-        |random| with_header(page(&format!("<p>served by {}</p>", random.hex(12))), "location", format!("http://{}/x", random.hex(12))),
+        |random| {
+            with_header(page(&format!("<p>served by {}</p>", random.hex(12))), "location", format!("http://{}/x", random.hex(12)))
+        },
         &[
             |_| with_header(page("<p>served by </p>"), "location", "http://a1/x"),
             |random| with_header(page(&format!("<p>served by {}</p>", random.hex(12))), "location", "http://1f9d0c27ad3b/y"),
@@ -244,7 +248,9 @@ const PROGRAMS: &[Program] = &[
             with_header(answer("text/plain", gzip(text.as_bytes(), random.next() as u32)), "content-encoding", "gzip")
         },
         &[
-            |random| with_header(answer("text/plain", gzip(b"hello\nat never\n", random.next() as u32)), "content-encoding", "gzip"),
+            |random| {
+                with_header(answer("text/plain", gzip(b"hello\nat never\n", random.next() as u32)), "content-encoding", "gzip")
+            },
             |random| with_header(answer("text/plain", gzip(b"at 11:00:00\n", random.next() as u32)), "content-encoding", "gzip"),
         ],
     ),
@@ -593,7 +599,12 @@ fn commands() {
         (vec![run(Some(0), &long("x"), "")], run(Some(0), &long("x"), ""), &[], true),
         (vec![run(Some(0), &long("x"), "")], run(Some(0), &long("y"), ""), &[What::Stdout], true),
         (vec![run(Some(0), &long("x"), ""), run(Some(0), &long("y"), "")], run(Some(0), &long("z"), ""), &[], true),
-        (vec![run(Some(0), &long("x"), ""), run(Some(0), &long("y"), "")], run(Some(0), "line\n", ""), &[What::Stdout], true),
+        (
+            vec![run(Some(0), &long("x"), ""), run(Some(0), &long("y"), "")],
+            run(Some(0), "line\n", ""),
+            &[What::Stdout, What::Stdout],
+            true,
+        ),
     ] {
         let side = |record| Side { record, own: &own };
         let mut mask = Mask::default();

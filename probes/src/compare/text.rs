@@ -149,8 +149,7 @@ impl TextMask {
             return vec![TextDifference { line: 1, expected: all_expected, got: all_got, is_noise: true }];
         }
         let segments = expected.segments(got);
-        let gaps: Vec<&Gap> =
-            self.gaps.iter().filter(|gap| gap.sizes.accepts(size_in(&gap.units, &segments, got))).collect();
+        let gaps: Vec<&Gap> = self.gaps.iter().filter(|gap| gap.sizes.accepts(size_in(&gap.units, &segments, got))).collect();
         let in_gap = |range: &Range<usize>| {
             let following = gaps.partition_point(|gap| gap.units.end < range.end);
             gaps.get(following).is_some_and(|gap| gap.units.start <= range.start && range.end <= gap.units.end)
@@ -207,8 +206,7 @@ impl TextMask {
         got: &Text<'_>,
     ) -> (Range<usize>, Range<usize>) {
         let is_same = |at: usize, other: usize| {
-            self.holes.contains_key(&at)
-                && self.judge_pair(at, other, expected, got).is_none_or(|difference| difference.is_noise)
+            self.holes.contains_key(&at) && self.judge_pair(at, other, expected, got).is_none_or(|difference| difference.is_noise)
         };
         while !left.is_empty() && !right.is_empty() && is_same(left.start, right.start) {
             (left.start, right.start) = (left.start + 1, right.start + 1);
