@@ -224,10 +224,9 @@ impl Records {
 mod tests {
     use super::*;
 
-    #[test]
-    fn bodies_are_kept_within_a_bound() {
-        let mut records = Records::default();
-        let record = |size: usize| HttpRecord {
+    fn record(body: impl Into<Bytes>, encoding: &str) -> HttpRecord {
+        let body = body.into();
+        HttpRecord {
             method: "GET".into(),
             resource: "/".into(),
             port: 80,
@@ -238,18 +237,71 @@ mod tests {
             request: None,
             outcome: Outcome::Answered(Answer {
                 status: 200,
-                headers: vec![],
+                headers: vec![("content-encoding".into(), encoding.into())],
                 digest: String::new(),
-                size: size as u64,
+                size: body.len() as u64,
                 truncated: None,
                 decoded_digest: None,
-                body: vec![0; size].into(),
+                body,
             }),
-        };
+        }
+    }
+
+    #[test]
+    fn bodies_are_kept_within_a_bound() {
+        let mut records = Records::default();
         for size in [MAX_KEPT_IN_ALL - 10, 11, 10, 1] {
-            records.push(record(size));
+            records.push(record(vec![0; size], ""));
         }
         let kept: Vec<usize> = records.all.iter().map(|record| record.answer().expect("answer").body.len()).collect();
         assert_eq!(kept, [MAX_KEPT_IN_ALL - 10, 0, 10, 0]);
+    }
+
+    /// The answer as it is in a file, and as it is read back.
+    fn saved(records: &[HttpRecord]) -> Vec<(serde_json::Value, Answer)> {
+        let read = |value: serde_json::Value| {
+            let record: HttpRecord = serde_json::from_value(value.clone()).expect("a record");
+            (value["outcome"]["answered"].clone(), record.answer().expect("an answer").clone())
+        };
+        to_save(records).map(read).collect()
+    }
+
+    #[test]
+    fn saved_bodies_are_read_back() {
+        for (body, json) in [
+            (&b""[..], serde_json::json!({"text": ""})),
+            (b"a\n\0", serde_json::json!({"text": "a\n\0"})),
+            (b"\xff\0", serde_json::json!({"base64": "/wA="})),
+        ] {
+            let record = record(body.to_vec(), "");
+            let (value, answer) = saved(std::slice::from_ref(&record)).remove(0);
+            assert_eq!(value["body"], json);
+            assert_eq!(Some(&answer), record.answer());
+            assert!(!serde_json::to_string(&record).expect("json").contains("\"body\""), "only where it is asked for");
+        }
+        let broken = r#"{"status":200,"headers":[],"digest":"","size":1,"body":{"base64":"?"}}"#;
+        assert!(serde_json::from_str::<Answer>(broken).is_err());
+        let older = r#"{"status":200,"headers":[],"digest":"","size":1}"#;
+        assert!(serde_json::from_str::<Answer>(older).expect("an answer").body.is_empty());
+    }
+
+    #[test]
+    fn saved_bodies_are_bounded() {
+        let long = vec![b'x'; MAX_SAVED + 1];
+        let saved_long = saved(&[record(long.clone(), ""), record(long, "identity")]);
+        assert!(saved_long.iter().all(|(value, answer)| value["body"].is_null() && answer.body.is_empty()));
+        let digests: Vec<bool> = saved_long.iter().map(|(_, answer)| answer.decoded_digest.is_some()).collect();
+        assert_eq!(digests, [true, true]);
+
+        let mut beginning = record(vec![b'x'; 10], "gzip");
+        if let Outcome::Answered(answer) = &mut beginning.outcome {
+            answer.size = 11;
+        }
+        let (value, answer) = saved(&[beginning]).remove(0);
+        assert!(value["body"].is_null() && answer.decoded_digest.is_none(), "{value}");
+
+        let count = MAX_SAVED_IN_ALL / MAX_SAVED;
+        let kept = saved(&vec![record(vec![b'x'; MAX_SAVED], ""); count + 1]);
+        assert_eq!(kept.iter().filter(|(_, answer)| !answer.body.is_empty()).count(), count);
     }
 }

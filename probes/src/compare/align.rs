@@ -20,6 +20,19 @@ pub(super) enum Segment {
     Hunk(Range<usize>, Range<usize>),
 }
 
+impl Segment {
+    pub(super) fn ranges(&self) -> (Range<usize>, Range<usize>) {
+        let (Self::Same(left, right) | Self::Hunk(left, right)) = self;
+        (left.clone(), right.clone())
+    }
+
+    /// Whether it has as many elements of one as of the other.
+    pub(super) fn is_paired(&self) -> bool {
+        let (left, right) = self.ranges();
+        left.len() == right.len()
+    }
+}
+
 /// The stretches of `left` and `right`, in order; together they are all of both.
 pub(super) fn align(left: &[u64], right: &[u64]) -> Vec<Segment> {
     let mut segments = vec![];
@@ -112,15 +125,15 @@ mod tests {
         let (mut a, mut b) = (0, 0);
         let mut text = String::new();
         for segment in &segments {
-            let (Segment::Same(at_a, at_b) | Segment::Hunk(at_a, at_b)) = segment;
+            let (at_a, at_b) = segment.ranges();
             assert_eq!((at_a.start, at_b.start), (a, b), "{segments:?}");
             (a, b) = (at_a.end, at_b.end);
             match segment {
                 Segment::Same(..) => {
-                    assert_eq!(left[at_a.clone()], right[at_b.clone()]);
-                    text += &left[at_a.clone()];
+                    assert_eq!(left[at_a.clone()], right[at_b]);
+                    text += &left[at_a];
                 }
-                Segment::Hunk(..) => text += &format!("({}|{})", &left[at_a.clone()], &right[at_b.clone()]),
+                Segment::Hunk(..) => text += &format!("({}|{})", &left[at_a], &right[at_b]),
             }
         }
         assert_eq!((a, b), (left.len(), right.len()));

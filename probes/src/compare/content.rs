@@ -73,12 +73,16 @@ pub(super) struct ContentDifference {
 enum Pair<'a> {
     Same,
     Json(Value, Value),
+<<<<<<< HEAD
     /// Whether the second content goes on as unknown bytes.
     Text {
         expected: Cow<'a, str>,
         got: Cow<'a, str>,
         is_cut: bool,
     },
+=======
+    Text(Cow<'a, str>, Cow<'a, str>),
+>>>>>>> compare
     Bytes,
 }
 
@@ -103,26 +107,39 @@ impl<'a> Content<'a> {
         }
         match (self.decoded(), got.decoded()) {
             (Some(left), Some(right)) if left == right => return Pair::Same,
-            (Some(left), Some(right)) => return self.pair_of(got, left, right, self.is_broken_off || got.is_broken_off),
+            (Some(left), Some(right)) => return self.pair_of(got, left, right),
             (None, Some(right)) if self.decoded_digest.is_some_and(|digest| digest == digest_of(&right)) => return Pair::Same,
             _ => {}
         }
         if self.head.is_empty() || got.head.is_empty() || self.encoding.is_some() || got.encoding.is_some() {
             return Pair::Bytes;
         }
-        self.pair_of(got, Cow::Borrowed(self.head), Cow::Borrowed(got.head), true)
+        self.pair_of(got, Cow::Borrowed(self.head), Cow::Borrowed(got.head))
     }
 
-    fn pair_of(&self, got: &Content<'a>, left: Cow<'a, [u8]>, right: Cow<'a, [u8]>, is_cut: bool) -> Pair<'a> {
-        if !is_cut && let (Some(mut left), Some(mut right)) = (json(&left), json(&right)) {
+    fn pair_of(&self, got: &Content<'a>, left: Cow<'a, [u8]>, right: Cow<'a, [u8]>) -> Pair<'a> {
+        if !self.is_cut()
+            && !got.is_cut()
+            && let (Some(mut left), Some(mut right)) = (json(&left), json(&right))
+        {
             self.own.replace_in_json(&mut left);
             got.own.replace_in_json(&mut right);
             return Pair::Json(left, right);
         }
+<<<<<<< HEAD
         match (text(left, is_cut), text(right, is_cut)) {
             (Some(left), Some(right)) => Pair::Text { expected: replaced(self.own, left), got: replaced(got.own, right), is_cut },
+=======
+        match (text(left, self.is_cut()), text(right, got.is_cut())) {
+            (Some(left), Some(right)) => Pair::Text(replaced(self.own, left), replaced(got.own, right)),
+>>>>>>> compare
             _ => Pair::Bytes,
         }
+    }
+
+    /// Whether it ends where the content itself does not.
+    fn is_cut(&self) -> bool {
+        self.is_broken_off || !self.is_whole()
     }
 
     /// Whether there are bytes that were not compared with those of the other.
@@ -149,10 +166,17 @@ impl ContentMask {
         match expected.pair_with(again) {
             Pair::Same => {}
             Pair::Json(left, right) => self.json.learn(&left, &right),
+<<<<<<< HEAD
             Pair::Text { expected: left, got: right, is_cut } => match (Text::new(&left, is_cut), Text::new(&right, is_cut)) {
                 (Some(left), Some(right)) => {
                     self.text.learn(&left, &right);
                     if is_cut && expected.has_rest(again) {
+=======
+            Pair::Text(left, right) => match (Text::new(&left, expected.is_cut()), Text::new(&right, again.is_cut())) {
+                (Some(left), Some(right)) => {
+                    self.text.learn(&left, &right);
+                    if expected.has_rest(again) {
+>>>>>>> compare
                         self.learn_bytes(expected, again);
                     }
                 }
@@ -186,7 +210,11 @@ impl ContentMask {
                     is_noise: found.is_noise,
                 }));
             }
+<<<<<<< HEAD
             Pair::Text { expected: left, got: right, is_cut } => match (Text::new(&left, is_cut), Text::new(&right, is_cut)) {
+=======
+            Pair::Text(left, right) => match (Text::new(&left, expected.is_cut()), Text::new(&right, got.is_cut())) {
+>>>>>>> compare
                 (Some(left), Some(right)) => {
                     differences.extend(self.text.judge(&left, &right).into_iter().map(|found| ContentDifference {
                         place: Some(format!("line {}", found.line)),
@@ -194,7 +222,11 @@ impl ContentMask {
                         got: found.got,
                         is_noise: found.is_noise,
                     }));
+<<<<<<< HEAD
                     if is_cut && expected.has_rest(got) {
+=======
+                    if expected.has_rest(got) {
+>>>>>>> compare
                         differences.push(self.judge_bytes(expected, got));
                     }
                 }
@@ -235,7 +267,7 @@ impl Content<'_> {
     }
 
     fn is_text(&self) -> bool {
-        text(self.decoded().unwrap_or(Cow::Borrowed(self.head)), !self.is_whole()).is_some()
+        text(self.decoded().unwrap_or(Cow::Borrowed(self.head)), self.is_cut()).is_some()
     }
 }
 

@@ -89,6 +89,7 @@ impl<'a> Text<'a> {
 
     fn segments(&self, other: &Self) -> Vec<Segment> {
         let mut segments = align(&self.skeletons, &other.skeletons);
+<<<<<<< HEAD
         // What hangs over at a cut has no counterpart that could be seen.
         if (self.is_cut || other.is_cut)
             && segments.len() > 1
@@ -96,6 +97,14 @@ impl<'a> Text<'a> {
                 .last()
                 .is_some_and(|last| matches!(last, Segment::Hunk(left, right) if left.is_empty() || right.is_empty()))
         {
+=======
+        // What hangs over the end of one that was cut has no counterpart that could be seen.
+        let hangs_over = |segment: &Segment| {
+            let (left, right) = segment.ranges();
+            (self.is_cut && left.is_empty()) || (other.is_cut && right.is_empty())
+        };
+        if segments.len() > 1 && segments.last().is_some_and(hangs_over) {
+>>>>>>> compare
             segments.pop();
         }
         segments
@@ -110,7 +119,8 @@ impl TextMask {
             return;
         }
         let segments = expected.segments(again);
-        for (at, other) in segments.iter().filter_map(paired).flatten() {
+        let paired = segments.iter().filter(|segment| segment.is_paired()).map(Segment::ranges);
+        for (at, other) in paired.flat_map(|(left, right)| left.zip(right)) {
             let (left, right) = (words(expected.units[at].text), words(again.units[other].text));
             if left != right {
                 self.holes.entry(at).or_default().learn(&left, &right);
@@ -154,27 +164,31 @@ impl TextMask {
             let following = gaps.partition_point(|gap| gap.units.end < range.end);
             gaps.get(following).is_some_and(|gap| gap.units.start <= range.start && range.end <= gap.units.end)
         };
-        let mut differences = vec![];
+        let (mut pairs, mut rests) = (vec![], vec![]);
         for segment in &segments {
-            let Some(pairs) = paired(segment) else {
-                let Segment::Hunk(left, right) = segment else { continue };
-                let (left, right) = self.trimmed(left.clone(), right.clone(), expected, got);
-                differences.push(TextDifference {
-                    line: expected.line(left.start),
-                    is_noise: in_gap(&left),
-                    expected: expected.joined(left),
-                    got: got.joined(right),
-                });
+            let (left, right) = segment.ranges();
+            if segment.is_paired() {
+                pairs.extend(left.zip(right));
                 continue;
-            };
-            for (at, other) in pairs {
-                if let Some(mut difference) = self.judge_pair(at, other, expected, got) {
-                    // The place of an insertion is no unit.
-                    difference.is_noise |= in_gap(&(at..at + 1));
-                    differences.push(difference);
-                }
             }
+            let (rest_left, rest_right) = self.trimmed(left.clone(), right.clone(), expected, got);
+            pairs.extend((left.start..rest_left.start).zip(right.start..rest_right.start));
+            pairs.extend((rest_left.end..left.end).zip(rest_right.end..right.end));
+            rests.push((rest_left, rest_right));
         }
+        let of_pairs = pairs.into_iter().filter_map(|(at, other)| {
+            let difference = self.judge_pair(at, other, expected, got)?;
+            let is_noise = difference.is_noise || in_gap(&(at..at + 1));
+            Some(TextDifference { is_noise, ..difference })
+        });
+        let of_rests = rests.into_iter().map(|(left, right)| TextDifference {
+            line: expected.line(left.start),
+            is_noise: in_gap(&left),
+            expected: expected.joined(left),
+            got: got.joined(right),
+        });
+        let mut differences: Vec<TextDifference> = of_pairs.chain(of_rests).collect();
+        differences.sort_by_key(|difference| difference.line);
         differences
     }
 
@@ -221,25 +235,19 @@ impl TextMask {
     }
 }
 
-/// The pairs of units of a segment that are compared with each other; `None`: there are more on one side.
-fn paired(segment: &Segment) -> Option<impl Iterator<Item = (usize, usize)> + use<>> {
-    let (Segment::Same(left, right) | Segment::Hunk(left, right)) = segment;
-    (left.len() == right.len()).then(|| left.clone().zip(right.clone()))
-}
-
 /// The ranges of `expected` where there are more units on one side, in order, each with the units beside it that are like
 /// those in it.
 fn unequal(segments: &[Segment], expected: &Text<'_>, again: &Text<'_>) -> Vec<Range<usize>> {
     let kind_of = |unit: &Unit<'_>| kind(unit.text);
     let mut ranges: Vec<Range<usize>> = vec![];
     for segment in segments {
-        let Segment::Hunk(left, right) = segment else { continue };
-        // Nothing is looked at for a second hunk that was found to be like the first one's.
+        let (left, right) = segment.ranges();
+        // What is within the range of another one already is not looked at again.
         let reached = ranges.last().map_or(0, |last| last.end);
-        if left.len() == right.len() || left.end < reached {
+        if segment.is_paired() || left.end < reached {
             continue;
         }
-        let inside = expected.units[left.clone()].iter().chain(&again.units[right.clone()]);
+        let inside = expected.units[left.clone()].iter().chain(&again.units[right]);
         let kinds: HashSet<u64> = inside.map(kind_of).collect();
         let is_like = |at: &usize| kinds.contains(&kind_of(&expected.units[*at]));
         let from = reached.min(left.start);
@@ -252,17 +260,16 @@ fn unequal(segments: &[Segment], expected: &Text<'_>, again: &Text<'_>) -> Vec<R
 
 /// How many bytes of `other` stand where the units of `range` were expected.
 fn size_in(range: &Range<usize>, segments: &[Segment], other: &Text<'_>) -> usize {
-    let first = segments.partition_point(|(Segment::Same(left, _) | Segment::Hunk(left, _))| left.end < range.start);
-    let near = segments[first..].iter().take_while(|(Segment::Same(left, _) | Segment::Hunk(left, _))| left.start <= range.end);
+    let first = segments.partition_point(|segment| segment.ranges().0.end < range.start);
+    let near = segments[first..].iter().take_while(|segment| segment.ranges().0.start <= range.end);
     near.map(|segment| {
-        let (Segment::Same(left, right) | Segment::Hunk(left, right)) = segment;
-        if left.len() == right.len() {
-            let start = left.start.max(range.start);
-            let end = left.end.min(range.end).max(start);
-            other.size(right.start + (start - left.start)..right.start + (end - left.start))
-        } else {
-            other.size(right.clone())
+        let (left, right) = segment.ranges();
+        if !segment.is_paired() {
+            return other.size(right);
         }
+        let start = left.start.max(range.start);
+        let end = left.end.min(range.end).max(start);
+        other.size(right.start + (start - left.start)..right.start + (end - left.start))
     })
     .sum()
 }
