@@ -57,18 +57,18 @@ pub struct Facts<'a> {
 pub fn diagnose(facts: &Facts) -> Vec<String> {
     let log = String::from_utf8_lossy(&facts.log[facts.log.len().saturating_sub(MAX_LOG)..]).into_owned();
     let lines: Vec<&str> = facts.start_error.into_iter().chain(log.lines()).filter(|line| line.len() <= MAX_LINE).collect();
+    let missing: Vec<Vec<u8>> = facts.missing.iter().map(|missing| facts.tree.path(missing.entry)).collect();
+    let messages = lines.iter().filter_map(|line| messages::read(line));
     let mut said: Vec<Said> = vec![];
-    for message in lines.iter().filter_map(|line| messages::read(line)) {
+    for message in messages.chain(missing.iter().filter_map(|path| image::purpose(path))) {
         if said.len() < MAX_MESSAGES && !said.contains(&message) {
             said.push(message);
         }
     }
     let image = Image::new(facts.tree, facts.plan);
     let of_messages = said.into_iter().filter_map(|said| image.explain(said));
-    let of_missing = facts.missing.iter().filter_map(|missing| image.explain_missing(missing.entry));
-    let of_permissions = facts.plan.entries.iter().filter_map(|kept| changed_permissions(kept, &lines));
     let mut diagnoses: Vec<String> = vec![];
-    for diagnosis in of_messages.chain(of_permissions).chain(of_missing).chain(loops(facts)) {
+    for diagnosis in of_messages.chain(changed_permissions(facts.plan, &lines)).chain(loops(facts)) {
         if diagnoses.len() < MAX_DIAGNOSES && !diagnoses.contains(&diagnosis) {
             diagnoses.push(diagnosis);
         }
@@ -79,28 +79,28 @@ pub fn diagnose(facts: &Facts) -> Vec<String> {
     diagnoses
 }
 
-/// A path that was given other permissions, and of which the log says that somebody may not use it.
-fn changed_permissions(kept: &Kept, lines: &[&str]) -> Option<String> {
-    let path = std::str::from_utf8(&kept.path).ok()?;
-    let is_denied = |line: &&&str| DENIED.iter().any(|words| line.contains(words)) && line.contains(path);
-    if (kept.mode, kept.owner) == (None, None) || lines.iter().find(is_denied).is_none() {
-        return None;
-    }
-    let mode = kept.mode.map(|mode| format!("mode {mode:04o}"));
-    let owner = kept.owner.map(|(uid, gid)| format!("owner {uid}:{gid}"));
-    let changes: Vec<String> = mode.into_iter().chain(owner).collect();
-    let path = shown(&kept.path);
-    Some(format!(
-        "somebody may not use `{path}`, which has {} in the slim image other than in the original: check `--path-perms`",
-        changes.join(" and ")
-    ))
+/// Paths that were given other permissions, and of which the log says that somebody may not use them.
+fn changed_permissions(plan: &Plan, lines: &[&str]) -> impl Iterator<Item = String> {
+    let denied = lines.iter().filter(|line| DENIED.iter().any(|words| line.contains(words)));
+    let denied: Vec<&str> = denied.copied().take(MAX_MESSAGES).collect();
+    let changed = plan.entries.iter().filter(|kept| (kept.mode, kept.owner) != (None, None));
+    changed.filter_map(move |Kept { path, mode, owner, .. }| {
+        let name = std::str::from_utf8(path).ok()?;
+        denied.iter().find(|line| line.contains(name))?;
+        let mode = mode.map(|mode| format!("mode {mode:04o}"));
+        let owner = owner.map(|(uid, gid)| format!("owner {uid}:{gid}"));
+        let (path, changes) = (shown(path), mode.into_iter().chain(owner).collect::<Vec<_>>().join(" and "));
+        Some(format!("somebody may not use `{path}`, which has {changes} in the slim image by the plan: check `--path-perms`"))
+    })
 }
 
 const DENIED: [&str; 5] = ["ermission denied", "EACCES", "peration not permitted", "EPERM", "AccessDeniedException"];
 
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_log(log: &[u8]) {
-    String::from_utf8_lossy(log).lines().for_each(|line| drop(messages::read(line)));
+    String::from_utf8_lossy(log).lines().for_each(|line| {
+        let _ = (messages::read(line), image::purpose(line.as_bytes()));
+    });
 }
 
 /// Programs that are started again and again.

@@ -14,11 +14,37 @@ const ZONES: [&str; 3] = ["/usr/share/zoneinfo", "/etc/localtime", "/etc/timezon
 const CERTIFICATES: [&str; 5] =
     ["/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/pki", "/etc/ca-certificates", "/usr/share/ca-certificates"];
 
+/// What a path that was looked for in vain says, where that can be told by its name.
+pub(super) fn purpose(path: &[u8]) -> Option<Said<'_>> {
+    let path = std::str::from_utf8(path).ok()?;
+    let name = file_name(path);
+    let (what, name) = if name.starts_with("libnss_") || path == "/etc/nsswitch.conf" {
+        (What::Identity, "")
+    } else if path.split('/').any(|part| part == "gconv") {
+        (What::Charset, "gconv")
+    } else if is_in(path.as_bytes(), &LOCALES) {
+        (What::Locale, "")
+    } else if is_in(path.as_bytes(), &ZONES) {
+        (What::TimeZone, "")
+    } else if is_in(path.as_bytes(), &CERTIFICATES) {
+        (What::Certificate, "")
+    } else if is_loader(name) {
+        (What::Library, path)
+    } else if SHELLS.contains(&name) {
+        (What::Program, path)
+    } else {
+        return None;
+    };
+    Some(Said { what, name })
+}
+
 /// The original image, and what is left of it.
 #[derive(Debug)]
 pub(super) struct Image<'a> {
     tree: &'a Tree,
     kept: Vec<bool>,
+    /// Kept with all that is below.
+    whole: Vec<bool>,
 }
 
 /// Something that was found in the original image.
@@ -33,7 +59,12 @@ impl<'a> Image<'a> {
         for id in plan.entries.iter().filter_map(|entry| tree.get(&entry.path)) {
             kept[id.0 as usize] = true;
         }
-        Image { tree, kept }
+        let mut whole = kept.clone();
+        // children have higher numbers than their parents
+        for index in (0..tree.len()).rev() {
+            whole[tree.parent(EntryId(index as u32)).0 as usize] &= whole[index];
+        }
+        Image { tree, kept, whole }
     }
 
     /// What is the matter where a message says so; nothing where the slim image has all that the original has.
@@ -54,28 +85,6 @@ impl<'a> Image<'a> {
             What::TimeZone => self.time_zones(),
             What::Certificate => self.certificates(),
             What::Identity => self.name_services(),
-        }
-    }
-
-    /// What a path that was looked for in vain is for, where that can be told by its name.
-    pub(super) fn explain_missing(&self, entry: EntryId) -> Option<String> {
-        let path = self.tree.path(entry);
-        let name = self.tree.name(entry);
-        if name.starts_with(b"libnss_") || path == b"/etc/nsswitch.conf" {
-            self.name_services()
-        } else if path.split(|&byte| byte == b'/').any(|part| part == b"gconv") {
-            self.charsets("gconv")
-        } else if is_in(&path, &LOCALES) {
-            self.locales()
-        } else if is_in(&path, &ZONES) {
-            self.time_zones()
-        } else if is_in(&path, &CERTIFICATES) {
-            self.certificates()
-        } else if name.starts_with(b"ld-") && name.windows(3).any(|part| part == b".so") {
-            let path = shown(&path);
-            Some(format!("the loader `{path}`, which starts programs, is missing (`--include-bin {path}`)"))
-        } else {
-            std::str::from_utf8(&path).ok().filter(|path| SHELLS.contains(&file_name(path))).and_then(|path| self.program(path))
         }
     }
 
@@ -106,6 +115,9 @@ impl<'a> Image<'a> {
         let is_file = |id| self.tree.kind(id) != Kind::Directory;
         let Located { path, is_kept } = self.ending(name, &is_file)?;
         let name = shown(name.as_bytes());
+        if !is_kept && is_loader(file_name(&path)) {
+            return Some(format!("the loader `{path}`, which starts programs, is missing (`--include-bin {path}`)"));
+        }
         if !is_kept {
             return Some(format!(
                 "the shared library `{name}` is missing (`--include-bin {path}` keeps it with all that it needs)"
@@ -151,13 +163,12 @@ impl<'a> Image<'a> {
 
     /// Something whose path has one of these ends, and that is not kept, or not as a whole.
     fn part(&self, what: &str, name: &str, ends: &[String]) -> Option<String> {
-        let is_whole = |id| self.tree.walk(id).all(|below| self.is_kept(below));
-        let found = ends.iter().find_map(|end| self.ending(end, &|id| !is_whole(id)))?;
+        let found = ends.iter().find_map(|end| self.ending(end, &|id| !self.is_whole(id)))?;
         Some(told(what, name, &found.path))
     }
 
     fn charsets(&self, folder: &str) -> Option<String> {
-        let is_part = |id| self.tree.kind(id) == Kind::Directory && !self.tree.walk(id).all(|below| self.is_kept(below));
+        let is_part = |id| self.tree.kind(id) == Kind::Directory && !self.is_whole(id);
         let path = self.ending(folder, &is_part)?.path;
         Some(format!("something of `{path}`, which converts character sets, is missing (`--include-path {path}`)"))
     }
@@ -188,6 +199,10 @@ impl<'a> Image<'a> {
 
     fn is_kept(&self, id: EntryId) -> bool {
         self.kept[id.0 as usize]
+    }
+
+    fn is_whole(&self, id: EntryId) -> bool {
+        self.whole[id.0 as usize]
     }
 
     /// What an absolute path leads to, and whether all on the way is kept.
@@ -238,6 +253,11 @@ fn is_in(path: &[u8], places: &[&str]) -> bool {
 fn is_extension_module(path: &[u8], module: &str) -> bool {
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     name.ends_with(b".so") && name.strip_prefix(module.as_bytes()).is_some_and(|rest| rest.starts_with(b"."))
+}
+
+/// Whether a file is called as the loaders of the C libraries are: `ld-linux-x86-64.so.2`, `ld-musl-x86_64.so.1`.
+fn is_loader(name: &str) -> bool {
+    name.starts_with("ld-") && name.contains(".so")
 }
 
 fn file_name(path: &str) -> &str {
@@ -308,19 +328,19 @@ mod tests {
         "/usr/lib/x/libnss_files.so.2",
     ];
 
-    fn with_image<T>(kept: &[&str], check: impl FnOnce(&Image, &Tree) -> T) -> T {
+    fn with_image<T>(kept: &[&str], check: impl FnOnce(&Image) -> T) -> T {
         let tree = fixture::tree(&IMAGE);
         let entry = |path: &&str| Kept { path: (*path).into(), mode: None, owner: None, reasons: vec![Reason::Parent] };
         let entries = kept.iter().map(entry).collect();
         let plan = Plan { version: Plan::VERSION, image: String::new(), notes: vec![], entries };
-        check(&Image::new(&tree, &plan), &tree)
+        check(&Image::new(&tree, &plan))
     }
 
     #[test]
     fn messages_are_explained_by_what_is_missing() {
         let explain = |line: &str| {
             let said = messages::read(line).unwrap_or_else(|| panic!("{line}"));
-            with_image(&KEPT, |image, _| image.explain(said))
+            with_image(&KEPT, |image| image.explain(said))
         };
         for (line, thing, option) in [
             // there, but it doesn't start
@@ -391,7 +411,7 @@ mod tests {
             "FileNotFoundError: [Errno 2] No such file or directory: '/missing'",
         ] {
             if let Some(said) = messages::read(line) {
-                assert_eq!(with_image(&KEPT, |image, _| image.explain(said)), None, "{line}");
+                assert_eq!(with_image(&KEPT, |image| image.explain(said)), None, "{line}");
             }
         }
     }
@@ -413,7 +433,7 @@ mod tests {
             "java.lang.NoClassDefFoundError: c/D",
         ] {
             let said = messages::read(line).expect("message");
-            assert_eq!(with_image(&all, |image, _| image.explain(said)), None, "{line}");
+            assert_eq!(with_image(&all, |image| image.explain(said)), None, "{line}");
         }
     }
 
@@ -428,14 +448,14 @@ mod tests {
             ("/usr/share/zoneinfo/UTC", Some("--include-zoneinfo`")),
             ("/etc/localtime", Some("--include-zoneinfo`")),
             ("/etc/ssl/certs", Some("--include-cert-all`")),
-            ("/lib64/ld-linux-x86-64.so.2", Some("--include-bin /lib64/ld-linux-x86-64.so.2`")),
+            ("/lib64/ld-linux-x86-64.so.2", Some("starts programs, is missing (`--include-bin /lib64/ld-linux-x86-64.so.2`")),
             ("/usr/bin/sh", Some("--include-shell`")),
             ("/usr/bin/convert", None),
             ("/etc/pkix", None),
             ("/opt/locale", None),
             ("/opt/sh", None),
         ] {
-            let told = with_image(&KEPT, |image, tree| image.explain_missing(tree.get(path.as_bytes()).expect("entry")));
+            let told = with_image(&KEPT, |image| purpose(path.as_bytes()).and_then(|said| image.explain(said)));
             assert_eq!(told.is_some(), option.is_some(), "{path}: {told:?}");
             assert!(told.unwrap_or_default().contains(option.unwrap_or_default()), "{path}");
         }
