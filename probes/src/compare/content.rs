@@ -73,16 +73,7 @@ pub(super) struct ContentDifference {
 enum Pair<'a> {
     Same,
     Json(Value, Value),
-<<<<<<< HEAD
-    /// Whether the second content goes on as unknown bytes.
-    Text {
-        expected: Cow<'a, str>,
-        got: Cow<'a, str>,
-        is_cut: bool,
-    },
-=======
     Text(Cow<'a, str>, Cow<'a, str>),
->>>>>>> compare
     Bytes,
 }
 
@@ -126,13 +117,8 @@ impl<'a> Content<'a> {
             got.own.replace_in_json(&mut right);
             return Pair::Json(left, right);
         }
-<<<<<<< HEAD
-        match (text(left, is_cut), text(right, is_cut)) {
-            (Some(left), Some(right)) => Pair::Text { expected: replaced(self.own, left), got: replaced(got.own, right), is_cut },
-=======
         match (text(left, self.is_cut()), text(right, got.is_cut())) {
             (Some(left), Some(right)) => Pair::Text(replaced(self.own, left), replaced(got.own, right)),
->>>>>>> compare
             _ => Pair::Bytes,
         }
     }
@@ -166,17 +152,10 @@ impl ContentMask {
         match expected.pair_with(again) {
             Pair::Same => {}
             Pair::Json(left, right) => self.json.learn(&left, &right),
-<<<<<<< HEAD
-            Pair::Text { expected: left, got: right, is_cut } => match (Text::new(&left, is_cut), Text::new(&right, is_cut)) {
-                (Some(left), Some(right)) => {
-                    self.text.learn(&left, &right);
-                    if is_cut && expected.has_rest(again) {
-=======
             Pair::Text(left, right) => match (Text::new(&left, expected.is_cut()), Text::new(&right, again.is_cut())) {
                 (Some(left), Some(right)) => {
                     self.text.learn(&left, &right);
                     if expected.has_rest(again) {
->>>>>>> compare
                         self.learn_bytes(expected, again);
                     }
                 }
@@ -210,11 +189,7 @@ impl ContentMask {
                     is_noise: found.is_noise,
                 }));
             }
-<<<<<<< HEAD
-            Pair::Text { expected: left, got: right, is_cut } => match (Text::new(&left, is_cut), Text::new(&right, is_cut)) {
-=======
             Pair::Text(left, right) => match (Text::new(&left, expected.is_cut()), Text::new(&right, got.is_cut())) {
->>>>>>> compare
                 (Some(left), Some(right)) => {
                     differences.extend(self.text.judge(&left, &right).into_iter().map(|found| ContentDifference {
                         place: Some(format!("line {}", found.line)),
@@ -222,11 +197,7 @@ impl ContentMask {
                         got: found.got,
                         is_noise: found.is_noise,
                     }));
-<<<<<<< HEAD
-                    if is_cut && expected.has_rest(got) {
-=======
                     if expected.has_rest(got) {
->>>>>>> compare
                         differences.push(self.judge_bytes(expected, got));
                     }
                 }

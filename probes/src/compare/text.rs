@@ -89,22 +89,12 @@ impl<'a> Text<'a> {
 
     fn segments(&self, other: &Self) -> Vec<Segment> {
         let mut segments = align(&self.skeletons, &other.skeletons);
-<<<<<<< HEAD
-        // What hangs over at a cut has no counterpart that could be seen.
-        if (self.is_cut || other.is_cut)
-            && segments.len() > 1
-            && segments
-                .last()
-                .is_some_and(|last| matches!(last, Segment::Hunk(left, right) if left.is_empty() || right.is_empty()))
-        {
-=======
         // What hangs over the end of one that was cut has no counterpart that could be seen.
         let hangs_over = |segment: &Segment| {
             let (left, right) = segment.ranges();
             (self.is_cut && left.is_empty()) || (other.is_cut && right.is_empty())
         };
         if segments.len() > 1 && segments.last().is_some_and(hangs_over) {
->>>>>>> compare
             segments.pop();
         }
         segments
