@@ -21,14 +21,16 @@ fn clap_finds_no_fault() {
 
 #[test]
 fn the_help_is_as_it_was() {
-    let mut command = Cli::complete_command().term_width(HELP_WIDTH);
-    let help = command.try_get_matches_from_mut(["slim", "build", "--help"]).unwrap_err().to_string();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/testdata/build-help.txt");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(path, &help).unwrap();
+    for verb in ["build", "verify"] {
+        let mut command = Cli::complete_command().term_width(HELP_WIDTH);
+        let help = command.try_get_matches_from_mut(["slim", verb, "--help"]).unwrap_err().to_string();
+        let path = format!("{}/src/cli/testdata/{verb}-help.txt", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &help).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap();
+        assert!(help == golden, "UPDATE_GOLDEN=1 takes this as the new help:\n{help}");
     }
-    let golden = std::fs::read_to_string(path).unwrap();
-    assert!(help == golden, "UPDATE_GOLDEN=1 takes this as the new help:\n{help}");
 }
 
 #[test]

@@ -112,6 +112,11 @@ pub async fn open(
 ) -> Result<(Container, Packer, Option<i64>), SourceError> {
     let (directory, inside) = program.socket_directory();
     let socket = directory.join("packer");
+    // Of an earlier image, whose packer has called back long since.
+    match std::fs::remove_file(&socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(PackerError::from(error).into()),
+        _ => {}
+    }
     let listener = UnixListener::bind(&socket).map_err(PackerError::from)?;
     let none = HostConfigLogConfig { typ: Some("none".to_owned()), config: None };
     let body = ContainerCreateBody {

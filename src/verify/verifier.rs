@@ -63,6 +63,8 @@ pub struct Verifier<'a> {
     noise: Noise,
     /// Further runs of the fat image.
     again: Vec<Shown>,
+    /// The last of them changed nothing.
+    is_settled: bool,
 }
 
 /// A run of an image, judged.
@@ -89,7 +91,7 @@ impl<'a> Verifier<'a> {
             options.hostname = Some(course.hostname.clone()).filter(|name| !name.is_empty());
         }
         let probes = replay(&expected, setting.probes, setting.ready);
-        Verifier { setting, options, probes, expected, noise: Noise::default(), again: vec![] }
+        Verifier { setting, options, probes, expected, noise: Noise::default(), again: vec![], is_settled: false }
     }
 
     /// Learns from a run of the fat image that was made anyway.
@@ -123,7 +125,7 @@ impl<'a> Verifier<'a> {
     /// [`ObserveError`] of the engine.
     pub async fn learn_more(&mut self, trial: &mut Trial) -> Result<bool, ObserveError> {
         // A program that does not run at all is no noise.
-        if trial.shown.failure.is_some() || self.again.len() == MAX_AGAIN {
+        if trial.shown.failure.is_some() || self.is_settled || self.again.len() == MAX_AGAIN {
             return Ok(false);
         }
         let Some(fat) = self.setting.fat else { return Ok(false) };
@@ -136,7 +138,9 @@ impl<'a> Verifier<'a> {
         }
         self.noise.learn(&self.expected, &again);
         self.again.push(again);
+        let before = trial.findings.len();
         self.reconsider(trial);
+        self.is_settled = self.again.len() > 1 && trial.findings.len() == before;
         Ok(true)
     }
 
