@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use slim_probes::compare::{self, Difference, Mask, Own, Side};
+use slim_probes::compare::{self, Difference, Mask, Own, Side, What};
 use slim_probes::{ExecRecord, HttpRecord};
 
 use super::Level;
@@ -39,6 +39,9 @@ pub struct Finding {
     pub got: String,
     /// The expected side differs from itself here.
     pub noise: bool,
+    /// Something that was said, not something that happened.
+    #[serde(skip)]
+    is_text: bool,
 }
 
 impl std::fmt::Display for Finding {
@@ -51,12 +54,23 @@ impl std::fmt::Display for Finding {
 impl Finding {
     fn new(probe: String, difference: Difference) -> Finding {
         let Difference { what, place, expected, got, noise } = difference;
-        Finding { probe, what: what.to_string(), place, expected, got, noise }
+        let is_text = matches!(what, What::Body | What::Header(_) | What::Stdout | What::Stderr);
+        Finding { probe, what: what.to_string(), place, expected, got, noise, is_text }
     }
 
     fn of_program(what: &str, expected: impl ToString, got: impl ToString) -> Finding {
         let (expected, got) = (expected.to_string(), got.to_string());
-        Finding { probe: "program".to_owned(), what: what.to_owned(), place: None, expected, got, noise: false }
+        Finding::happened("program".to_owned(), what, expected, got)
+    }
+
+    pub(super) fn happened(probe: String, what: &str, expected: String, got: String) -> Finding {
+        Finding { probe, what: what.to_owned(), place: None, expected, got, noise: false, is_text: false }
+    }
+
+    /// Whether only what was said differs.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        self.is_text
     }
 }
 
@@ -139,8 +153,7 @@ fn name(record: &HttpRecord) -> String {
 }
 
 fn missing(probe: String, expected: &str) -> Finding {
-    let (what, expected, got) = ("outcome".to_owned(), expected.to_owned(), "it was not asked".to_owned());
-    Finding { probe, what, place: None, expected, got, noise: false }
+    Finding::happened(probe, "outcome", expected.to_owned(), "it was not asked".to_owned())
 }
 
 fn compare_courses(expected: &Course, got: &Course, noise: &Noise, level: Level) -> Vec<Finding> {

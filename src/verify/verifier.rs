@@ -131,9 +131,8 @@ impl<'a> Verifier<'a> {
         let Some(fat) = self.setting.fat else { return Ok(false) };
         let (_, again) = self.run(fat, "original again").await?;
         if let Some(failure) = &again.failure {
-            let (probe, what) = ("original".to_owned(), "second run".to_owned());
             let expected = "the same as in the first".to_owned();
-            trial.restless = Some(Finding { probe, what, place: None, expected, got: failure.clone(), noise: false });
+            trial.restless = Some(Finding::happened("original".to_owned(), "second run", expected, failure.clone()));
             return Ok(false);
         }
         self.noise.learn(&self.expected, &again);
@@ -142,6 +141,25 @@ impl<'a> Verifier<'a> {
         self.reconsider(trial);
         self.is_settled = self.again.len() > 1 && trial.findings.len() == before;
         Ok(true)
+    }
+
+    /// Runs an image that differs once more, where all that differs is texts: what a program says while it waits for something
+    /// depends on the moment, in the fat image and in the slim one. Only what differs both times is a difference.
+    ///
+    /// # Errors
+    /// [`ObserveError`] of the engine.
+    pub async fn try_again(&mut self, image: &SourceImage, trial: &mut Trial) -> Result<(), ObserveError> {
+        if trial.findings.is_empty() || !trial.findings.iter().all(Finding::is_text) {
+            return Ok(());
+        }
+        let (_, shown) = self.run(image, "slim image again").await?;
+        let again: Vec<Finding> = judge(&self.expected, &shown, &self.noise, self.setting.level);
+        let is_same_place = |one: &Finding, other: &Finding| one.probe == other.probe && one.what == other.what;
+        let before = trial.findings.len();
+        trial.findings.retain(|finding| again.iter().any(|other| !other.noise && is_same_place(finding, other)));
+        trial.findings.extend(again.into_iter().filter(|finding| !finding.noise && !finding.is_text()));
+        trial.noise += before.saturating_sub(trial.findings.len());
+        Ok(())
     }
 
     fn reconsider(&self, trial: &mut Trial) {

@@ -125,7 +125,7 @@ impl Build<'_> {
             }
             let slim = slim_image(source, &packed);
             let mut trial = rounds.verifier.try_image(&slim).await?;
-            let (next, returned) = self.judge(source, returned, &plan, &mut rounds, &mut trial, verification).await?;
+            let (next, returned) = self.judge(source, returned, (&slim, &plan), &mut rounds, &mut trial, verification).await?;
             files = returned;
             if let Some(round) = verification.rounds.last_mut() {
                 round.image = packed.id.to_string();
@@ -152,12 +152,12 @@ impl Build<'_> {
         }
     }
 
-    /// Decides what follows from a trial of what `plan` made.
+    /// Decides what follows from a trial of an image and the plan that it was made by.
     async fn judge(
         &mut self,
         source: &Source,
         files: Files,
-        plan: &Arc<Plan>,
+        (slim, plan): (&SourceImage, &Arc<Plan>),
         rounds: &mut Rounds<'_>,
         trial: &mut Trial,
         verification: &mut Verification,
@@ -207,7 +207,11 @@ impl Build<'_> {
             return Ok((end, files));
         }
         // Nothing was looked for in vain: is it chance?
-        if rounds.verifier.learn_more(trial).await? && trial.findings.is_empty() {
+        rounds.verifier.learn_more(trial).await?;
+        if trial.restless.is_none() {
+            rounds.verifier.try_again(slim, trial).await?;
+        }
+        if trial.restless.is_none() && trial.findings.is_empty() {
             verification.rounds.push(Round { differences: 0, ..round });
             return Ok((Next::Done, files));
         }

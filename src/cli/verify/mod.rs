@@ -130,6 +130,9 @@ async fn compare(
     let mut verifier = Verifier::new(setting, expected);
     let mut trial = verifier.try_image(&image).await?;
     while !trial.findings.is_empty() && trial.restless.is_none() && verifier.learn_more(&mut trial).await? {}
+    if trial.restless.is_none() {
+        verifier.try_again(&image, &mut trial).await?;
+    }
     let mut verification = Verification::new(request.level);
     verification.noise = trial.noise;
     if let Some(change) = &trial.restless {
