@@ -21,11 +21,11 @@ pub enum Exit {
     Image = 4,
     /// The program didn't start, or ended before its probes were done.
     Target = 5,
-    /// A probe got no answer, or a command that was to be run couldn't be.
+    /// A probe got no answer, all answers were server errors, the health check failed, or a command couldn't be run.
     Probes = 6,
     /// Something of what the program did was lost: an image made of the rest could lack files.
     Evidence = 7,
-    /// The slim image answers differently (reserved for `verify`).
+    /// The slim image does something else than the original, or that could not be found out though it was demanded.
     Differs = 8,
     /// A policy forbids the result (reserved).
     Policy = 9,
@@ -68,9 +68,9 @@ impl Exit {
             Exit::Engine => "the engine can't be reached, or refuses",
             Exit::Image => "the image is not there, or can't be used (another architecture, already slim)",
             Exit::Target => "the target failed to start, or ended before its probes were done",
-            Exit::Probes => "probes failed",
+            Exit::Probes => "probes failed: no answer, server errors alone, a failing health check, a command that can't be run",
             Exit::Evidence => "the evidence is incomplete: something of what the target did was lost",
-            Exit::Differs => "the result differs from the original (reserved for `verify`)",
+            Exit::Differs => "the result differs from the original, or can't be verified",
             Exit::Policy => "a policy is broken (reserved)",
             Exit::Interrupted => "interrupted (Ctrl-C)",
             Exit::Terminated => "terminated (SIGTERM)",

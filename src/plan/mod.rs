@@ -47,6 +47,11 @@ pub use widen::{WidenInput, widen};
 
 use crate::image::tree::EntryId;
 
+#[cfg(test)]
+pub(crate) fn observation_of_nothing() -> crate::observe::observation::Observation {
+    testing::observation(&[])
+}
+
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_file(bytes: &[u8]) {
     let _ = (elf::interpreter(bytes), elf::parse(bytes), library_cache::parse(bytes));

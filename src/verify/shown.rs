@@ -33,14 +33,14 @@ pub enum ShownError {
     Empty,
 }
 
-/// An answer as an observation has it.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Answer {
-    Http(Box<HttpRecord>),
-    Exec(ExecRecord),
-    HealthCheck(ExecRecord),
-    Course(Course),
+/// An answer as an observation has it: an object with one field, which may be one that a newer version knows.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    http: Option<HttpRecord>,
+    exec: Option<ExecRecord>,
+    health_check: Option<ExecRecord>,
+    course: Option<Course>,
 }
 
 impl Shown {
@@ -63,12 +63,11 @@ impl Shown {
     pub fn read(observation: &Observation) -> Result<Shown, ShownError> {
         let mut shown = Shown::default();
         for answer in &observation.answers {
-            match serde_json::from_value(answer.clone()).map_err(ShownError::Answer)? {
-                Answer::Http(record) => shown.http.push(*record),
-                Answer::Exec(record) => shown.commands.push(record),
-                Answer::HealthCheck(record) => shown.health = Some(record),
-                Answer::Course(course) => shown.course = Some(course),
-            }
+            let answer: Answer = serde_json::from_value(answer.clone()).map_err(ShownError::Answer)?;
+            shown.http.extend(answer.http);
+            shown.commands.extend(answer.exec);
+            shown.health = answer.health_check.or(shown.health);
+            shown.course = answer.course.or(shown.course);
         }
         if shown.http.is_empty() && shown.commands.is_empty() && shown.course.is_none() {
             return Err(ShownError::Empty);
@@ -109,5 +108,40 @@ impl Shown {
     #[must_use]
     pub fn serves_http(&self) -> bool {
         self.http.iter().any(|record| record.answer().is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::run::RunEnd;
+
+    fn observation(answers: &[&str]) -> Observation {
+        let mut observation = crate::plan::observation_of_nothing();
+        observation.answers = answers.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+        observation
+    }
+
+    const REQUEST: &str = r#"{"http": {"method": "POST", "resource": "/login", "port": 80, "protocol": "https", "attempts": 1,
+        "milliseconds": 2, "outcome": {"failed": "refused"}}}"#;
+
+    #[test]
+    fn a_saved_observation_shows_what_the_run_did() {
+        let course = r#"{"course": {"hostname": "h", "listening": [{"port": 80, "is_local": true}],
+            "end": {"by_itself": {"exit_code": 3}}}}"#;
+        let shown = Shown::read(&observation(&[REQUEST, course, r#"{"of_the_future": 1}"#])).unwrap();
+        assert_eq!((shown.http.len(), shown.serves_http(), shown.ports()), (1, false, vec![]));
+        assert_eq!(shown.course.unwrap().end, RunEnd::ByItself { exit_code: 3 });
+        assert!(matches!(Shown::read(&observation(&[])), Err(ShownError::Empty)));
+        assert!(matches!(Shown::read(&observation(&[r#"{"http": 1}"#])), Err(ShownError::Answer(_))));
+    }
+
+    #[test]
+    fn what_a_file_lacks_of_a_request_is_taken_from_the_flags() {
+        let shown = Shown::read(&observation(&[REQUEST])).unwrap();
+        let given = HttpCommand { method: "POST".into(), body: Some("secret".into()), ..HttpCommand::get("/login") };
+        let [request] = &shown.requests(&[HttpCommand::get("/login"), given])[..] else { panic!() };
+        assert_eq!((request.body.as_deref(), request.port, request.crawl), (Some(&b"secret"[..]), Some(80), false));
+        assert_eq!(shown.requests(&[])[0].body, None);
     }
 }
