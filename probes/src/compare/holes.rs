@@ -28,11 +28,11 @@ pub(super) struct Holes(BTreeMap<usize, Hole>);
 struct Hole {
     /// Of the expected unit; it may be empty, where words are only there in other runs.
     words: Range<usize>,
-    shape: Shape,
+    filling: Filling,
 }
 
 #[derive(Debug, Clone)]
-enum Shape {
+enum Filling {
     /// Words of a date beside a time.
     Date,
     Any {
@@ -65,7 +65,7 @@ impl Holes {
         for &at in &differing {
             for part in date_around(expected, at) {
                 if self.at(part).is_none() {
-                    self.0.entry(part).or_insert(Hole { words: part..part + 1, shape: Shape::Date });
+                    self.0.entry(part).or_insert(Hole { words: part..part + 1, filling: Filling::Date });
                 }
             }
         }
@@ -73,14 +73,14 @@ impl Holes {
 
     fn add(&mut self, words: Range<usize>, expected: &str, again: &str) {
         if let Some(hole) = self.0.get_mut(&words.start).filter(|hole| hole.words == words) {
-            return hole.shape.include(expected, again);
+            return hole.filling.include(expected, again);
         }
         let near = self.0.range(..=words.end).rev().take_while(|(_, hole)| hole.words.end >= words.start);
         let touching: Vec<usize> = near.filter(|(_, hole)| touch(&hole.words, &words)).map(|(&start, _)| start).collect();
-        let mut hole = Hole { words, shape: Shape::of(expected, again) };
+        let mut hole = Hole { words, filling: Filling::of(expected, again) };
         for other in touching.iter().filter_map(|start| self.0.remove(start)) {
             hole.words = hole.words.start.min(other.words.start)..hole.words.end.max(other.words.end);
-            hole.shape.append(other.shape);
+            hole.filling.append(other.filling);
         }
         self.0.insert(hole.words.start, hole);
     }
@@ -91,7 +91,7 @@ impl Holes {
     }
 
     fn accepts_word(&self, at: usize, word: &str) -> bool {
-        self.at(at).is_some_and(|hole| hole.words.len() == 1 && hole.shape.accepts(word))
+        self.at(at).is_some_and(|hole| hole.words.len() == 1 && hole.filling.accepts(word))
     }
 
     /// How the units differ; `None`: they don't.
@@ -103,7 +103,7 @@ impl Holes {
         let mut accepted = 0;
         for at in (0..expected.len()).filter(|&at| expected[at] != got[at]) {
             if at >= accepted {
-                let hole = self.at(at).filter(|hole| hole.shape.accepts(&got[hole.words.clone()].join(" ")));
+                let hole = self.at(at).filter(|hole| hole.filling.accepts(&got[hole.words.clone()].join(" ")));
                 let Some(hole) = hole else { return Some(UnitDifference { at, is_noise: false }) };
                 accepted = hole.words.end;
             }
@@ -132,7 +132,7 @@ impl Holes {
         self.0.values().filter(|hole| hole.words.start <= before && end <= hole.words.end).any(|hole| {
             // What is the same at both ends may still belong to the hole.
             let words = hole.words.start..got.len() - (expected.len() - hole.words.end);
-            hole.shape.accepts(&got[words].join(" "))
+            hole.filling.accepts(&got[words].join(" "))
         })
     }
 }
@@ -144,7 +144,7 @@ fn touch(left: &Range<usize>, right: &Range<usize>) -> bool {
     overlap || holds(left, right) || holds(right, left)
 }
 
-impl Shape {
+impl Filling {
     fn of(expected: &str, again: &str) -> Self {
         let (prefix, suffix) = fixed_ends(expected, again);
         let (prefix, suffix) = (prefix.into(), suffix.into());
@@ -171,11 +171,11 @@ impl Shape {
     /// Takes in a hole that turned out to be part of the same one. Which words are which is not known any more.
     fn append(&mut self, other: Self) {
         let Self::Any { prefix, suffix, sizes, is_numeric } = self else { return };
-        (prefix.clear(), suffix.clear());
+        prefix.clear();
+        suffix.clear();
         *is_numeric = false;
-        match other {
-            Self::Any { sizes: others, .. } => sizes.append(others),
-            Self::Date => {}
+        if let Self::Any { sizes: others, .. } = other {
+            sizes.append(others);
         }
     }
 
