@@ -55,12 +55,15 @@ impl Holes {
     pub(super) fn learn(&mut self, expected: &[&str], again: &[&str]) {
         if expected.len() != again.len() {
             let (before, after) = common_ends(expected, again);
-            let (words, others) = (before..expected.len() - after, before..again.len() - after);
-            return self.add(words.clone(), &expected[words].join(" "), &again[others].join(" "));
+            return self.add(before..expected.len() - after, expected, again);
         }
         let differing: Vec<usize> = (0..expected.len()).filter(|&at| expected[at] != again[at]).collect();
+        let mut added = 0;
         for &at in &differing {
-            self.add(at..at + 1, expected[at], again[at]);
+            if at >= added {
+                self.add(at..at + 1, expected, again);
+                added = self.at(at).map_or(added, |hole| hole.words.end);
+            }
         }
         for &at in &differing {
             for part in date_around(expected, at) {
@@ -71,18 +74,23 @@ impl Holes {
         }
     }
 
-    fn add(&mut self, words: Range<usize>, expected: &str, again: &str) {
-        if let Some(hole) = self.0.get_mut(&words.start).filter(|hole| hole.words == words) {
-            return hole.filling.include(expected, again);
-        }
+    /// Adds a hole, as one with those that it touches. The words before and behind it are as many in both units.
+    fn add(&mut self, words: Range<usize>, expected: &[&str], again: &[&str]) {
         let near = self.0.range(..=words.end).rev().take_while(|(_, hole)| hole.words.end >= words.start);
-        let touching: Vec<usize> = near.filter(|(_, hole)| touch(&hole.words, &words)).map(|(&start, _)| start).collect();
-        let mut hole = Hole { words, filling: Filling::of(expected, again) };
-        for other in touching.iter().filter_map(|start| self.0.remove(start)) {
-            hole.words = hole.words.start.min(other.words.start)..hole.words.end.max(other.words.end);
-            hole.filling.append(other.filling);
+        let touching = near.map(|(_, hole)| hole.words.clone()).filter(|other| touch(other, &words));
+        let words = touching.fold(words.clone(), |all, other| all.start.min(other.start)..all.end.max(other.end));
+        let others = words.start..again.len() - (expected.len() - words.end);
+        let (expected, again) = (expected[words.clone()].join(" "), again[others].join(" "));
+        if let Some(hole) = self.0.get_mut(&words.start).filter(|hole| hole.words == words) {
+            return hole.filling.include(&expected, &again);
         }
-        self.0.insert(hole.words.start, hole);
+        let mut filling = Filling::of(&expected, &again);
+        let inside = self.0.range(words.start..=words.end).filter(|(_, part)| touch(&part.words, &words));
+        let parts: Vec<usize> = inside.map(|(&start, _)| start).collect();
+        for part in parts.into_iter().filter_map(|start| self.0.remove(&start)) {
+            filling.take_in(&part.filling);
+        }
+        self.0.insert(words.start, Hole { words, filling });
     }
 
     /// The hole that this word is in.
@@ -168,14 +176,14 @@ impl Filling {
         }
     }
 
-    /// Takes in a hole that turned out to be part of the same one. Which words are which is not known any more.
-    fn append(&mut self, other: Self) {
+    /// Takes in what turned out to be a part of it, of which other samples are not known as a whole.
+    fn take_in(&mut self, part: &Self) {
         let Self::Any { prefix, suffix, sizes, is_numeric } = self else { return };
         prefix.clear();
         suffix.clear();
         *is_numeric = false;
-        if let Self::Any { sizes: others, .. } = other {
-            sizes.append(others);
+        if let Self::Any { sizes: part, .. } = part {
+            sizes.join(*part);
         }
     }
 
@@ -303,6 +311,9 @@ mod tests {
             (&["a 1 b c", "a 2 b d e"], "a 3 b f", Some(true)),
             (&["a 1 b c", "a 1 b d e", "a 2 b c"], "a 3 b f g", Some(true)),
             (&["a 1 b c", "a 1 b d e", "a 2 b c"], "a 3 x f g", Some(false)),
+            // Learning the same again changes nothing.
+            (&["a b c", "x", "a y c", "a z c", "a q c", "a y c", "a y c", "a z c", "a y c", "a z c"], "w", Some(true)),
+            (&["a b c", "x y", "y", "x y", "y", "x y", "y", "x y", "y", "x y", "y", "x y", "y", "x"], "", Some(false)),
             (&["", "x"], "y", Some(true)),
         ] {
             assert_eq!(judge(samples, got), noise, "{samples:?} {got}");

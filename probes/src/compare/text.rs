@@ -119,22 +119,24 @@ impl TextMask {
 
     /// Adds gaps, as one with those that they touch.
     fn add_gaps(&mut self, ranges: Vec<Range<usize>>, expected: &Text<'_>) {
-        let known = self.gaps.drain(..).map(|gap| (gap.units, Some(gap.sizes)));
-        let mut all: Vec<(Range<usize>, Option<Extent>)> = known.chain(ranges.into_iter().map(|range| (range, None))).collect();
+        let known = self.gaps.drain(..).map(|gap| (gap.units, vec![gap.sizes]));
+        let mut all: Vec<(Range<usize>, Vec<Extent>)> = known.chain(ranges.into_iter().map(|range| (range, vec![]))).collect();
         all.sort_by_key(|(range, _)| (range.start, range.end));
+        let mut merged: Vec<(Range<usize>, Vec<Extent>)> = vec![];
         for (range, sizes) in all {
-            match self.gaps.last_mut().filter(|last| range.start <= last.units.end) {
-                Some(last) => {
-                    let before = last.units.end;
-                    last.units.end = before.max(range.end);
-                    last.sizes.append(sizes.unwrap_or_else(|| Extent::of(expected.size(before..last.units.end))));
+            match merged.last_mut().filter(|(last, _)| range.start <= last.end) {
+                Some((last, known)) => {
+                    last.end = last.end.max(range.end);
+                    known.extend(sizes);
                 }
-                None => {
-                    let sizes = sizes.unwrap_or_else(|| Extent::of(expected.size(range.clone())));
-                    self.gaps.push(Gap { line: expected.line(range.start), units: range, sizes });
-                }
+                None => merged.push((range, sizes)),
             }
         }
+        self.gaps.extend(merged.into_iter().map(|(units, known)| {
+            let mut sizes = Extent::of(expected.size(units.clone()));
+            known.into_iter().for_each(|known| sizes.join(known));
+            Gap { line: expected.line(units.start), units, sizes }
+        }));
     }
 
     /// How `got` differs from `expected`.

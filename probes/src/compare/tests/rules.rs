@@ -39,6 +39,13 @@ fn texts() {
         (&[&page("hello"), &page("")], &page("Fatal error"), true),
         (&[&page("hello, no error"), &page("")], &page("Fatal error"), true),
         (&[&page("hello, no error"), &page("")], &page("error: none"), false),
+        // Learning the same again and again widens nothing.
+        (
+            &[&page("hello"), &page("a\nb"), &page(""), &page("a\nb"), "menu\nhello\nfooter", &page(""), &page("")],
+            &page(""),
+            false,
+        ),
+        (&["a\nb\nc\nd", "a\nd", "a\nx\ny\nd", "d", "a\nd", "d", "a\nd", "d", "a\nd", "d", "a\nd", "d"], "a\nd", false),
         // Nothing of it was ever the same.
         (&["abc def", "ghi jkl mno"], "pqr", false),
         (&["abc def", "ghi jkl mno"], "", true),
