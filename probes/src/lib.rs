@@ -45,6 +45,8 @@
 //! # }
 //! ```
 //!
+//! Whether two answers to one probe are the same, [`compare`] tells.
+//!
 //! # What an HTTP probe promises
 //!
 //! * A request is sent again only if no byte of it was sent (`--http-probe-retry-count`, `--http-probe-retry-wait`).

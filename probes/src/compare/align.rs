@@ -20,6 +20,27 @@ pub(super) enum Segment {
     Hunk(Range<usize>, Range<usize>),
 }
 
+/// In which sense two sequences have the same elements in another order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shuffled {
+    Exactly,
+    /// Words with digits differ.
+    ButForDigits,
+}
+
+/// Whether two sequences are the same but for their order, by digests that leave out digits and, where they are, by exact ones.
+pub(super) fn shuffled(mut left: Vec<u64>, mut right: Vec<u64>, exact: impl FnOnce() -> [Vec<u64>; 2]) -> Option<Shuffled> {
+    if left.len() != right.len() || left == right {
+        return None;
+    }
+    left.sort_unstable();
+    right.sort_unstable();
+    let [mut exact_left, mut exact_right] = if left == right { exact() } else { return None };
+    exact_left.sort_unstable();
+    exact_right.sort_unstable();
+    Some(if exact_left == exact_right { Shuffled::Exactly } else { Shuffled::ButForDigits })
+}
+
 impl Segment {
     pub(super) fn ranges(&self) -> (Range<usize>, Range<usize>) {
         let (Self::Same(left, right) | Self::Hunk(left, right)) = self;

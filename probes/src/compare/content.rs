@@ -206,7 +206,7 @@ impl ContentMask {
             Pair::Bytes => differences.push(self.judge_bytes(expected, got)),
         }
         for difference in &mut differences {
-            difference.is_noise &= !is_alarming(&difference.got, &self.alarms);
+            difference.is_noise = difference.is_noise && !is_alarming(&difference.got, &self.alarms);
         }
         differences
     }

@@ -27,12 +27,6 @@ impl Extent {
         self.max = self.max.max(other.max);
     }
 
-    /// Takes in what was seen of the part that comes next.
-    pub(super) fn append(&mut self, other: Self) {
-        self.min = self.min.saturating_add(other.min);
-        self.max = self.max.saturating_add(other.max);
-    }
-
     /// Whether `size` is of the same order of magnitude. Nothing is, only where nothing was seen.
     pub(super) fn accepts(self, size: usize) -> bool {
         let size = size as u64;
@@ -53,8 +47,8 @@ mod tests {
         }
         assert!(!Extent::of(1).accepts(0), "something became nothing");
         assert!(Extent::of(0).accepts(16) && !Extent::of(0).accepts(17));
-        extent.append(Extent::of(50));
-        assert_eq!(extent, Extent { min: 150, max: 250 });
+        extent.join(Extent::of(250));
+        assert_eq!(extent, Extent { min: 100, max: 250 });
         assert!(Extent { min: u64::MAX, max: u64::MAX }.accepts(usize::MAX));
     }
 }

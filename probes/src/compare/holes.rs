@@ -28,11 +28,11 @@ pub(super) struct Holes(BTreeMap<usize, Hole>);
 struct Hole {
     /// Of the expected unit; it may be empty, where words are only there in other runs.
     words: Range<usize>,
-    shape: Shape,
+    filling: Filling,
 }
 
 #[derive(Debug, Clone)]
-enum Shape {
+enum Filling {
     /// Words of a date beside a time.
     Date,
     Any {
@@ -55,34 +55,42 @@ impl Holes {
     pub(super) fn learn(&mut self, expected: &[&str], again: &[&str]) {
         if expected.len() != again.len() {
             let (before, after) = common_ends(expected, again);
-            let (words, others) = (before..expected.len() - after, before..again.len() - after);
-            return self.add(words.clone(), &expected[words].join(" "), &again[others].join(" "));
+            return self.add(before..expected.len() - after, expected, again);
         }
         let differing: Vec<usize> = (0..expected.len()).filter(|&at| expected[at] != again[at]).collect();
+        let mut added = 0;
         for &at in &differing {
-            self.add(at..at + 1, expected[at], again[at]);
+            if at >= added {
+                self.add(at..at + 1, expected, again);
+                added = self.at(at).map_or(added, |hole| hole.words.end);
+            }
         }
         for &at in &differing {
             for part in date_around(expected, at) {
                 if self.at(part).is_none() {
-                    self.0.entry(part).or_insert(Hole { words: part..part + 1, shape: Shape::Date });
+                    self.0.entry(part).or_insert(Hole { words: part..part + 1, filling: Filling::Date });
                 }
             }
         }
     }
 
-    fn add(&mut self, words: Range<usize>, expected: &str, again: &str) {
-        if let Some(hole) = self.0.get_mut(&words.start).filter(|hole| hole.words == words) {
-            return hole.shape.include(expected, again);
-        }
+    /// Adds a hole, as one with those that it touches. The words before and behind it are as many in both units.
+    fn add(&mut self, words: Range<usize>, expected: &[&str], again: &[&str]) {
         let near = self.0.range(..=words.end).rev().take_while(|(_, hole)| hole.words.end >= words.start);
-        let touching: Vec<usize> = near.filter(|(_, hole)| touch(&hole.words, &words)).map(|(&start, _)| start).collect();
-        let mut hole = Hole { words, shape: Shape::of(expected, again) };
-        for other in touching.iter().filter_map(|start| self.0.remove(start)) {
-            hole.words = hole.words.start.min(other.words.start)..hole.words.end.max(other.words.end);
-            hole.shape.append(other.shape);
+        let touching = near.map(|(_, hole)| hole.words.clone()).filter(|other| touch(other, &words));
+        let words = touching.fold(words.clone(), |all, other| all.start.min(other.start)..all.end.max(other.end));
+        let others = words.start..again.len() - (expected.len() - words.end);
+        let (expected, again) = (expected[words.clone()].join(" "), again[others].join(" "));
+        if let Some(hole) = self.0.get_mut(&words.start).filter(|hole| hole.words == words) {
+            return hole.filling.include(&expected, &again);
         }
-        self.0.insert(hole.words.start, hole);
+        let mut filling = Filling::of(&expected, &again);
+        let inside = self.0.range(words.start..=words.end).filter(|(_, part)| touch(&part.words, &words));
+        let parts: Vec<usize> = inside.map(|(&start, _)| start).collect();
+        for part in parts.into_iter().filter_map(|start| self.0.remove(&start)) {
+            filling.take_in(&part.filling);
+        }
+        self.0.insert(words.start, Hole { words, filling });
     }
 
     /// The hole that this word is in.
@@ -91,7 +99,7 @@ impl Holes {
     }
 
     fn accepts_word(&self, at: usize, word: &str) -> bool {
-        self.at(at).is_some_and(|hole| hole.words.len() == 1 && hole.shape.accepts(word))
+        self.at(at).is_some_and(|hole| hole.words.len() == 1 && hole.filling.accepts(word))
     }
 
     /// How the units differ; `None`: they don't.
@@ -103,7 +111,7 @@ impl Holes {
         let mut accepted = 0;
         for at in (0..expected.len()).filter(|&at| expected[at] != got[at]) {
             if at >= accepted {
-                let hole = self.at(at).filter(|hole| hole.shape.accepts(&got[hole.words.clone()].join(" ")));
+                let hole = self.at(at).filter(|hole| hole.filling.accepts(&got[hole.words.clone()].join(" ")));
                 let Some(hole) = hole else { return Some(UnitDifference { at, is_noise: false }) };
                 accepted = hole.words.end;
             }
@@ -132,7 +140,7 @@ impl Holes {
         self.0.values().filter(|hole| hole.words.start <= before && end <= hole.words.end).any(|hole| {
             // What is the same at both ends may still belong to the hole.
             let words = hole.words.start..got.len() - (expected.len() - hole.words.end);
-            hole.shape.accepts(&got[words].join(" "))
+            hole.filling.accepts(&got[words].join(" "))
         })
     }
 }
@@ -144,7 +152,7 @@ fn touch(left: &Range<usize>, right: &Range<usize>) -> bool {
     overlap || holds(left, right) || holds(right, left)
 }
 
-impl Shape {
+impl Filling {
     fn of(expected: &str, again: &str) -> Self {
         let (prefix, suffix) = fixed_ends(expected, again);
         let (prefix, suffix) = (prefix.into(), suffix.into());
@@ -168,14 +176,14 @@ impl Shape {
         }
     }
 
-    /// Takes in a hole that turned out to be part of the same one. Which words are which is not known any more.
-    fn append(&mut self, other: Self) {
+    /// Takes in what turned out to be a part of it, of which other samples are not known as a whole.
+    fn take_in(&mut self, part: &Self) {
         let Self::Any { prefix, suffix, sizes, is_numeric } = self else { return };
-        (prefix.clear(), suffix.clear());
+        prefix.clear();
+        suffix.clear();
         *is_numeric = false;
-        match other {
-            Self::Any { sizes: others, .. } => sizes.append(others),
-            Self::Date => {}
+        if let Self::Any { sizes: part, .. } = part {
+            sizes.join(*part);
         }
     }
 
@@ -303,6 +311,9 @@ mod tests {
             (&["a 1 b c", "a 2 b d e"], "a 3 b f", Some(true)),
             (&["a 1 b c", "a 1 b d e", "a 2 b c"], "a 3 b f g", Some(true)),
             (&["a 1 b c", "a 1 b d e", "a 2 b c"], "a 3 x f g", Some(false)),
+            // Learning the same again changes nothing.
+            (&["a b c", "x", "a y c", "a z c", "a q c", "a y c", "a y c", "a z c", "a y c", "a z c"], "w", Some(true)),
+            (&["a b c", "x y", "y", "x y", "y", "x y", "y", "x y", "y", "x y", "y", "x y", "y", "x"], "", Some(false)),
             (&["", "x"], "y", Some(true)),
         ] {
             assert_eq!(judge(samples, got), noise, "{samples:?} {got}");

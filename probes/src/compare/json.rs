@@ -6,7 +6,7 @@
 //! * numbers, booleans and values of another type: a value like those that were seen;
 //! * keys that only one of two answers has (dictionaries by random ids): other such keys, with values like those;
 //! * arrays of another length: elements like those;
-//! * arrays with the same elements in another order: these elements in any order.
+//! * arrays with the same elements in another order: these elements in any order; with other digits, only if they were seen so.
 //!
 //! Nesting is bounded by the parser, at 128.
 
@@ -15,10 +15,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Map, Value};
 
+use super::align::{Shuffled, shuffled};
 use super::extent::Extent;
 use super::shape::Shape;
 use super::text::{Text, TextMask};
-use super::units::skeleton;
+use super::units::{exact, skeleton};
 
 /// The noise of one document; places are pointers.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +27,7 @@ pub(super) struct JsonMask {
     texts: BTreeMap<String, TextMask>,
     values: BTreeMap<String, Shape>,
     members: BTreeMap<String, MembersMask>,
-    any_order: BTreeSet<String>,
+    any_order: BTreeMap<String, Shuffled>,
 }
 
 /// The members that not all answers have.
@@ -49,7 +50,7 @@ pub(super) struct JsonDifference {
 enum Arrays {
     /// Their elements are compared one by one.
     Pairs,
-    Shuffled,
+    Shuffled(Shuffled),
     OtherLength,
 }
 
@@ -72,7 +73,10 @@ impl JsonMask {
                         within(pointer, &at.to_string(), |pointer| self.learn_at(pointer, left, right));
                     }
                 }
-                Arrays::Shuffled => _ = self.any_order.insert(pointer.clone()),
+                Arrays::Shuffled(shuffled) => {
+                    let known = self.any_order.entry(pointer.clone()).or_insert(shuffled);
+                    *known = shuffled.max(*known);
+                }
                 Arrays::OtherLength => self.learn_shape(pointer, expected, again),
             },
             (Value::Object(left), Value::Object(right)) => {
@@ -144,7 +148,9 @@ impl JsonMask {
                         within(pointer, &at.to_string(), |pointer| self.judge_at(pointer, left, right, differences));
                     }
                 }
-                Arrays::Shuffled => differences.push(whole(self.any_order.contains(pointer.as_str()))),
+                Arrays::Shuffled(shuffled) => {
+                    differences.push(whole(self.any_order.get(pointer.as_str()) >= Some(&shuffled)));
+                }
                 Arrays::OtherLength => differences.push(whole(false)),
             },
             (Value::Object(left), Value::Object(right)) => {
@@ -186,7 +192,7 @@ impl JsonMask {
         let texts = texts.flat_map(|(pointer, mask)| mask.coarse().map(move |words| format!("`{pointer}`: {words}")));
         let values = self.values.keys().map(|pointer| format!("`{pointer}`: only the shape of the value is compared"));
         let members = self.members.keys().map(|pointer| format!("`{pointer}`: not all keys are always there"));
-        let orders = self.any_order.iter().map(|pointer| format!("`{pointer}`: the elements come in any order"));
+        let orders = self.any_order.keys().map(|pointer| format!("`{pointer}`: the elements come in any order"));
         texts.chain(values).chain(members).chain(orders)
     }
 }
@@ -211,33 +217,30 @@ fn only_in<'a>(left: &'a Map<String, Value>, right: &'a Map<String, Value>) -> i
     left.iter().filter(|(key, _)| !right.contains_key(*key))
 }
 
-/// Elements are the same here if they are so but for numbers and words with digits.
 fn relation(left: &[Value], right: &[Value]) -> Arrays {
     if left.len() != right.len() {
         return Arrays::OtherLength;
     }
-    let digests = |elements: &[Value]| elements.iter().map(digest).collect::<Vec<u64>>();
-    let (mut left, mut right) = (digests(left), digests(right));
-    if left == right {
-        return Arrays::Pairs;
-    }
-    left.sort_unstable();
-    right.sort_unstable();
-    if left == right { Arrays::Shuffled } else { Arrays::Pairs }
+    let digests =
+        |elements: &[Value], of_text: fn(&str) -> u64| elements.iter().map(|it| digest(it, of_text)).collect::<Vec<u64>>();
+    let exactly = || [digests(left, exact), digests(right, exact)];
+    shuffled(digests(left, skeleton), digests(right, skeleton), exactly).map_or(Arrays::Pairs, Arrays::Shuffled)
 }
 
-fn digest(value: &Value) -> u64 {
+/// A digest, with strings and numbers as the words of a text.
+fn digest(value: &Value, of_text: fn(&str) -> u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     std::mem::discriminant(value).hash(&mut hasher);
     match value {
-        Value::Null | Value::Number(_) => {}
+        Value::Null => {}
         Value::Bool(value) => value.hash(&mut hasher),
-        Value::String(text) => skeleton(text).hash(&mut hasher),
-        Value::Array(elements) => elements.iter().for_each(|element| digest(element).hash(&mut hasher)),
+        Value::Number(number) => of_text(&number.to_string()).hash(&mut hasher),
+        Value::String(text) => of_text(text).hash(&mut hasher),
+        Value::Array(elements) => elements.iter().for_each(|element| digest(element, of_text).hash(&mut hasher)),
         Value::Object(members) => {
             // In the order of the keys.
             let sorted: BTreeMap<&String, &Value> = members.iter().collect();
-            sorted.into_iter().for_each(|(key, member)| (key, digest(member)).hash(&mut hasher));
+            sorted.into_iter().for_each(|(key, member)| (key, digest(member, of_text)).hash(&mut hasher));
         }
     }
     hasher.finish()

@@ -8,15 +8,15 @@
 //! * Where one side has more units than the other, there is a gap: a list of another length, a message that comes
 //!   and goes. Any units may stand in a gap, as many bytes as were seen there by order of magnitude. It extends over
 //!   the units beside it that are like those in it, since which element of a list is the added one is not to be told.
-//! * Lines that were seen in another order may come in any order.
+//! * Lines that were seen in another order may come in any order; with other digits, only if they were seen so.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
-use super::align::{Segment, align};
+use super::align::{Segment, Shuffled, align, shuffled};
 use super::extent::Extent;
 use super::holes::Holes;
-use super::units::{Unit, kind, skeleton, units, words};
+use super::units::{Unit, exact, kind, skeleton, units, words};
 
 /// Most units of a text that is compared in this way.
 const MAX_UNITS: usize = 200_000;
@@ -33,7 +33,7 @@ pub(super) struct Text<'a> {
 /// The noise of one text; places are units of the expected one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TextMask {
-    any_order: bool,
+    any_order: Option<Shuffled>,
     holes: BTreeMap<usize, Holes>,
     /// In order; they don't touch one another.
     gaps: Vec<Gap>,
@@ -77,14 +77,9 @@ impl<'a> Text<'a> {
         self.units.get(unit).or(self.units.last()).map_or(1, |unit| unit.line)
     }
 
-    /// Whether both have the same units, by their skeletons, in another order.
-    fn is_shuffled(&self, other: &Self) -> bool {
-        let sorted = |text: &Self| {
-            let mut skeletons = text.skeletons.clone();
-            skeletons.sort_unstable();
-            skeletons
-        };
-        self.skeletons.len() == other.skeletons.len() && self.skeletons != other.skeletons && sorted(self) == sorted(other)
+    fn shuffled(&self, other: &Self) -> Option<Shuffled> {
+        let exact_of = |text: &Self| text.units.iter().map(|unit| exact(unit.text)).collect();
+        shuffled(self.skeletons.clone(), other.skeletons.clone(), || [exact_of(self), exact_of(other)])
     }
 
     fn segments(&self, other: &Self) -> Vec<Segment> {
@@ -104,8 +99,8 @@ impl<'a> Text<'a> {
 impl TextMask {
     /// Learns that `again` is as good as `expected`.
     pub(super) fn learn(&mut self, expected: &Text<'_>, again: &Text<'_>) {
-        if expected.is_shuffled(again) {
-            self.any_order = true;
+        if let Some(shuffled) = expected.shuffled(again) {
+            self.any_order = self.any_order.max(Some(shuffled));
             return;
         }
         let segments = expected.segments(again);
@@ -124,27 +119,29 @@ impl TextMask {
 
     /// Adds gaps, as one with those that they touch.
     fn add_gaps(&mut self, ranges: Vec<Range<usize>>, expected: &Text<'_>) {
-        let known = self.gaps.drain(..).map(|gap| (gap.units, Some(gap.sizes)));
-        let mut all: Vec<(Range<usize>, Option<Extent>)> = known.chain(ranges.into_iter().map(|range| (range, None))).collect();
+        let known = self.gaps.drain(..).map(|gap| (gap.units, vec![gap.sizes]));
+        let mut all: Vec<(Range<usize>, Vec<Extent>)> = known.chain(ranges.into_iter().map(|range| (range, vec![]))).collect();
         all.sort_by_key(|(range, _)| (range.start, range.end));
+        let mut merged: Vec<(Range<usize>, Vec<Extent>)> = vec![];
         for (range, sizes) in all {
-            match self.gaps.last_mut().filter(|last| range.start <= last.units.end) {
-                Some(last) => {
-                    let before = last.units.end;
-                    last.units.end = before.max(range.end);
-                    last.sizes.append(sizes.unwrap_or_else(|| Extent::of(expected.size(before..last.units.end))));
+            match merged.last_mut().filter(|(last, _)| range.start <= last.end) {
+                Some((last, known)) => {
+                    last.end = last.end.max(range.end);
+                    known.extend(sizes);
                 }
-                None => {
-                    let sizes = sizes.unwrap_or_else(|| Extent::of(expected.size(range.clone())));
-                    self.gaps.push(Gap { line: expected.line(range.start), units: range, sizes });
-                }
+                None => merged.push((range, sizes)),
             }
         }
+        self.gaps.extend(merged.into_iter().map(|(units, known)| {
+            let mut sizes = Extent::of(expected.size(units.clone()));
+            known.into_iter().for_each(|known| sizes.join(known));
+            Gap { line: expected.line(units.start), units, sizes }
+        }));
     }
 
     /// How `got` differs from `expected`.
     pub(super) fn judge(&self, expected: &Text<'_>, got: &Text<'_>) -> Vec<TextDifference> {
-        if self.any_order && expected.is_shuffled(got) {
+        if expected.shuffled(got).is_some_and(|shuffled| self.any_order >= Some(shuffled)) {
             let (all_expected, all_got) = (expected.joined(0..expected.units.len()), got.joined(0..got.units.len()));
             return vec![TextDifference { line: 1, expected: all_expected, got: all_got, is_noise: true }];
         }
@@ -219,7 +216,7 @@ impl TextMask {
 
     /// Where it hides more than words.
     pub(super) fn coarse(&self) -> impl Iterator<Item = String> {
-        let order = self.any_order.then(|| "the lines come in any order".to_owned());
+        let order = self.any_order.map(|_| "the lines come in any order".to_owned());
         let gaps = self.gaps.iter().map(|gap| format!("from line {}, the number of lines differs", gap.line));
         order.into_iter().chain(gaps)
     }

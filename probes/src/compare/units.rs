@@ -65,9 +65,14 @@ pub(super) fn words(unit: &str) -> Vec<&str> {
     words
 }
 
+/// A digest of the words.
+pub(super) fn exact(unit: &str) -> u64 {
+    digest(words(unit).into_iter())
+}
+
 /// A digest of the words, where all words with a digit are taken as the same.
 pub(super) fn skeleton(unit: &str) -> u64 {
-    digest(words(unit).into_iter())
+    digest(words(unit).into_iter().map(without_digits))
 }
 
 /// A digest by which the repeated elements of a list are recognised: of a tag without the text behind it, else the skeleton.
@@ -75,15 +80,17 @@ pub(super) fn kind(unit: &str) -> u64 {
     if !unit.starts_with('<') {
         return skeleton(unit);
     }
-    digest(words(unit).into_iter().take_while(|word| *word != ">"))
+    digest(words(unit).into_iter().take_while(|word| *word != ">").map(without_digits))
 }
 
 fn digest<'a>(words: impl Iterator<Item = &'a str>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for word in words {
-        if has_digit(word) { "#".hash(&mut hasher) } else { word.hash(&mut hasher) }
-    }
+    words.for_each(|word| word.hash(&mut hasher));
     hasher.finish()
+}
+
+fn without_digits(word: &str) -> &str {
+    if has_digit(word) { "#" } else { word }
 }
 
 pub(super) fn has_digit(word: &str) -> bool {
