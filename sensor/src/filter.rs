@@ -76,7 +76,7 @@ const BY_SYS_PTRACE: &[&str] = &["kcmp", "pidfd_getfd", "process_madvise"];
 /// Versions of moby whose profile opened calls to everybody.
 const ANY_HANDLE: Version = (20, 10, 26);
 const ANY_PROCESS_MEMORY: Version = (23, 0, 0);
-/// The version that knows [`BY_SYS_ADMIN_LATER`]; before it, they are refused to everybody.
+/// The first version after [`BY_SYS_ADMIN_LATER`] came into the profile (May 2025); before, they are refused to everybody.
 const LSM_CALLS: Version = (28, 3, 0);
 
 /// Major, minor and patch.

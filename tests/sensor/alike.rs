@@ -202,6 +202,41 @@ fn an_image_of_one_file() {
     compare(&bare(), &["--user", "1234"]);
 }
 
+/// Adds programs and libraries of this machine at their own paths, with the libraries that they need.
+fn with_libraries(image: Builder, files: &[(&str, u32)]) -> Builder {
+    let mut all = std::collections::BTreeMap::new();
+    for (path, mode) in files {
+        let output = std::process::Command::new("ldd").arg(path).output().expect("ldd is part of the C library");
+        let needed = String::from_utf8(output.stdout).unwrap();
+        all.extend(needed.split_whitespace().filter(|word| word.starts_with('/')).map(|library| (library.to_owned(), 0o755)));
+        all.insert((*path).to_owned(), *mode);
+    }
+    all.iter().fold(image, |image, (path, mode)| {
+        let content = std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error} (`tests/run` installs it)"));
+        image.file(path, &content, *mode)
+    })
+}
+
+/// A user without rights gets them by a set-user-id program that reads its own configuration and loads modules.
+#[test]
+fn sudo() {
+    let rules = b"Defaults !use_pty\nweb ALL=(ALL) NOPASSWD: ALL\n";
+    let permit = "auth required pam_permit.so\naccount required pam_permit.so\nsession required pam_permit.so\n";
+    let modules = format!("/lib/{}-linux-gnu/security", std::env::consts::ARCH);
+    let permit_module = format!("{modules}/pam_permit.so");
+    let files = [("/usr/bin/sudo", 0o4755), ("/usr/libexec/sudo/sudoers.so", 0o644), (permit_module.as_str(), 0o644)];
+    let builder = with_libraries(image(), &files);
+    let builder = builder.file("/etc/sudoers", rules, 0o440).file("/etc/pam.d/sudo", permit.as_bytes(), 0o644);
+    let image = builder.change(r#"CMD ["sudo", "-n", "/facts", "by sudo"]"#).change("USER web").build();
+    compare(&image, &[]);
+    // Where it may not, it says the same.
+    let words = ["--security-opt", "no-new-privileges"];
+    let plain = docker_output(&[&["run", "--rm"], &words[..], &[image.name.as_str()]].concat());
+    let reason = "The \"no new privileges\" flag is set";
+    assert!(String::from_utf8_lossy(&plain.stderr).contains(reason), "{plain:?}");
+    Slim::build(&image, &[&["--http-probe=false"], &words[..]].concat()).run().fails(5, reason);
+}
+
 #[test]
 fn file_capabilities_count() {
     let mut builder = image();

@@ -3,7 +3,7 @@
 
 use slim::observe::observation::Sense;
 
-use crate::support::{Image, Slim, compile, docker, docker_output, unique, until};
+use crate::support::{Image, Slim, busybox, compile, docker, docker_output, unique, until};
 
 /// Runs the image plainly and observed; the log of both.
 fn both(image: &Image, command: &str, options: &[&str], sensor: &str) -> (String, String) {
@@ -112,4 +112,14 @@ fn an_init_that_demands_to_be_the_first_process() {
             run.seconds("observe: stop")
         );
     }
+}
+
+/// The engine's init waits for its signals too, and hands them on.
+#[test]
+fn the_engines_init_hears_the_stop_signal() {
+    let image = busybox().shell_cmd("sleep 1000").build();
+    let words = ["--http-probe=false", "--continue-after", "1", "--init", "--observation-out", "seen.jsonl"];
+    let run = Slim::build(&image, &words).run().ok();
+    assert_eq!(run.warnings(), [""; 0]);
+    assert_eq!(run.observation("seen.jsonl").end.exit_code, Some(0));
 }

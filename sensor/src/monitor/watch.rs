@@ -131,14 +131,14 @@ impl<'a> Watch<'a> {
         let call = unfolded.as_ref().unwrap_or(call);
         // A call that is newer than this program takes its chance with the other sense.
         const NEW: Call = Call { name: "", role: Role::Other, paths: &[] };
-        let Call { role, paths, .. } = abi.call(call.number).unwrap_or(&NEW);
+        let Call { role, paths, .. } = *abi.call(call.number).unwrap_or(&NEW);
         match role {
             Role::Exit | Role::ExitGroup => {
-                self.exit(call, abi, *role);
+                self.exit(call, abi, role);
                 return Answer::Continue;
             }
             // What the stub does before it is the program is not the program's.
-            _ if !self.started && *role != Role::Exec => return Answer::Continue,
+            _ if !self.started && role != Role::Exec => return Answer::Continue,
             Role::NewRoot => ROOTS_DIFFER.store(true, Ordering::Relaxed),
             Role::Listen => self.shared.listening.expect(),
             Role::Kill => {
@@ -151,11 +151,11 @@ impl<'a> Watch<'a> {
             Role::Exec | Role::SocketCall | Role::Other => {}
         }
         let mut resolved = true;
-        for argument in *paths {
+        for argument in paths {
             resolved &= self.tell_path(call, abi, *argument);
         }
         self.shared.telling.count(abi, call.number, resolved);
-        if *role == Role::Exec {
+        if role == Role::Exec {
             self.executes(call.thread);
         }
         Answer::Continue
