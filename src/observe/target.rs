@@ -108,7 +108,7 @@ pub enum How {
     Ended,
     /// By SIGKILL, when its time was up.
     Killed,
-    /// By SIGKILL, at once: it neither catches nor blocks the stop signal, and the kernel drops such a signal before the first
+    /// By SIGKILL, at once: it neither catches, blocks nor awaits the stop signal, and the kernel drops such a signal before the first
     /// process of a container. `docker stop` would have waited for nothing.
     Deaf,
 }

@@ -3,7 +3,7 @@
 
 use slim::observe::observation::Sense;
 
-use crate::support::{Image, Slim, compile, docker_output};
+use crate::support::{Image, Slim, compile, docker, docker_output, unique, until};
 
 /// Runs the image plainly and observed; the log of both.
 fn both(image: &Image, command: &str, options: &[&str], sensor: &str) -> (String, String) {
@@ -75,5 +75,41 @@ fn deaths_have_their_exit_codes() {
         // Where the kernel ends everything at once, the monitor may or may not have had its last word.
         assert!(code > 128 || !end.tail_unknown, "{how}");
         assert_eq!(run.stderr().contains("last moment"), end.tail_unknown, "{how}: {}", run.stderr());
+    }
+}
+
+/// What a program says until it is stopped, with its exit code and the seconds that it takes to stop.
+fn stopped(image: &Image) -> (String, i64, f64) {
+    let container = unique("stopped");
+    docker(&["run", "-d", "--name", &container, &image.name]);
+    until("the program to be ready", || docker(&["logs", &container]).contains("ready"));
+    let begun = std::time::Instant::now();
+    docker(&["stop", &container]);
+    let seconds = begun.elapsed().as_secs_f64();
+    let log = docker(&["logs", &container]);
+    let code = docker(&["inspect", "-f", "{{.State.ExitCode}}", &container]).parse().unwrap();
+    docker(&["rm", &container]);
+    (log, code, seconds)
+}
+
+#[test]
+fn an_init_that_demands_to_be_the_first_process() {
+    let program = compile(include_str!("../programs/init.c"));
+    for signal in ["SIGTERM", "SIGUSR2"] {
+        let image = Image::scratch().file("/init", &program, 0o755).cmd(&["/init"]).build_with(&format!("STOPSIGNAL {signal}"));
+        let (log, code, seconds) = stopped(&image);
+        assert!(log.contains("reaped with 3: 1\nreaped with 4: 1\nreaped with 5: 1\nreaped with 143: 1"), "{log}");
+        let words = ["--http-probe=false", "--continue-after", "2", "--show-clogs", "--observation-out", "seen.jsonl"];
+        let run = Slim::build(&image, &words).run().ok();
+        let observed: Vec<String> = run.stderr().lines().filter_map(|line| line.strip_prefix("| ")).map(str::to_owned).collect();
+        assert_eq!(observed.join("\n"), log, "{signal}");
+        let end = run.observation("seen.jsonl").end;
+        assert_eq!((end.exit_code, end.complete), (Some(code), true), "{signal}");
+        // It stops by itself, in the time that it takes, not by being killed when Docker's patience ends.
+        assert!(
+            seconds > 1.4 && run.seconds("observe: stop") > 1.4 && run.seconds("observe: stop") < 8.0,
+            "{seconds} {}",
+            run.seconds("observe: stop")
+        );
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! /proc/net/tcp lists the sockets of the network namespace, which may be the host's or hold the engine's own (its DNS
 //! server); so a socket counts only where a process that we can see holds it. It is looked at right after somebody
-//! called listen(2), which the filter traps, and now and then in case that was missed.
+//! called listen(2), which the filter traps, and now and then in case that was missed: more rarely where a look takes long,
+//! as it does with the host's network or thousands of open files.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::process;
 use super::telling::Telling;
@@ -17,8 +20,12 @@ use crate::wire::{Listener, Record};
 const PROMPT_LOOKS: u32 = 25;
 /// ... this far apart.
 const PROMPT_PAUSE: Duration = Duration::from_millis(2);
-/// How often it is looked at when nothing was trapped.
+/// How often it is looked at when nothing was trapped, ...
 const IDLE_PAUSE: Duration = Duration::from_millis(100);
+/// ... and at most this part of the time is spent on it.
+const IDLE_SHARE: u32 = 20;
+/// Most bytes that are read of a table.
+const MAX_TABLE: u64 = 1 << 20;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -38,7 +45,9 @@ impl Listening {
     pub(super) fn follow(&self, telling: &Telling) {
         let mut told = BTreeSet::new();
         loop {
+            let begun = Instant::now();
             let now = listeners();
+            let took = begun.elapsed();
             if now != told {
                 telling.tell(&Record::Listening(now.iter().cloned().collect()));
                 told = now;
@@ -49,7 +58,7 @@ impl Listening {
                 drop(looks);
                 std::thread::sleep(PROMPT_PAUSE);
             } else {
-                drop(self.called.wait_timeout(looks, IDLE_PAUSE));
+                drop(self.called.wait_timeout(looks, IDLE_PAUSE.max(took * IDLE_SHARE)));
             }
         }
     }
@@ -59,8 +68,9 @@ impl Listening {
 fn listeners() -> BTreeSet<Listener> {
     let mut sockets = HashMap::new();
     for (file, is_six) in [("/proc/net/tcp", false), ("/proc/net/tcp6", true)] {
-        let table = process::contents(file, 16 << 20).unwrap_or_default();
-        sockets.extend(parse_table(&table, is_six).map(|(inode, address, port)| (inode, (address, port))));
+        let Ok(table) = File::open(file) else { continue };
+        let listening = read_table(BufReader::new(table.take(MAX_TABLE)), is_six);
+        sockets.extend(listening.into_iter().map(|(inode, address, port)| (inode, (address, port))));
     }
     if sockets.is_empty() {
         return BTreeSet::new();
@@ -86,22 +96,35 @@ fn held_sockets(pid: i32) -> HashSet<u64> {
     targets.filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
 }
 
-/// The listening sockets of /proc/net/tcp or tcp6: inode, address, port.
-fn parse_table(table: &[u8], is_six: bool) -> impl Iterator<Item = (u64, IpAddr, u16)> {
-    const LISTEN: &str = "0A";
-    table.split(|&byte| byte == b'\n').filter_map(move |line| {
-        let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace().skip(1);
-        let (address, port) = words.next()?.split_once(':')?;
-        let (_remote, state) = (words.next()?, words.next()?);
-        let inode = words.nth(5)?.parse().ok()?;
-        (state == LISTEN).then_some(())?;
-        Some((inode, parse_address(address, is_six)?, u16::from_str_radix(port, 16).ok()?))
-    })
+/// The listening sockets of /proc/net/tcp or tcp6: inode, address, port. The kernel lists them before all others, so of a
+/// table of a hundred thousand connections only the beginning is read.
+fn read_table(table: impl BufRead, is_six: bool) -> Vec<(u64, IpAddr, u16)> {
+    /// `TCP_LISTEN` of net/tcp_states.h.
+    const LISTEN: u8 = 0x0a;
+    let mut sockets = vec![];
+    for line in table.split(b'\n').map_while(Result::ok) {
+        match parse_line(&line, is_six) {
+            Some((LISTEN, socket)) => sockets.push(socket),
+            Some(_) => break,
+            // The heading.
+            None => {}
+        }
+    }
+    sockets
+}
+
+/// A line's state and socket.
+fn parse_line(line: &[u8], is_six: bool) -> Option<(u8, (u64, IpAddr, u16))> {
+    let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace().skip(1);
+    let (address, port) = words.next()?.split_once(':')?;
+    let state = u8::from_str_radix(words.nth(1)?, 16).ok()?;
+    let inode = words.nth(5)?.parse().ok()?;
+    Some((state, (inode, parse_address(address, is_six)?, u16::from_str_radix(port, 16).ok()?)))
 }
 
 #[cfg(fuzzing)]
 pub(super) fn fuzz(table: &[u8]) {
-    let _ = parse_table(table, false).count() + parse_table(table, true).count();
+    let _ = read_table(table, false).len() + read_table(table, true).len();
 }
 
 /// An address as the kernel prints it: 32-bit words in the machine's order.
@@ -127,21 +150,25 @@ mod tests {
             let Ok(socket) = std::net::TcpListener::bind(address) else { continue };
             let wanted = socket.local_addr().expect("address");
             let file = if wanted.is_ipv6() { "/proc/net/tcp6" } else { "/proc/net/tcp" };
-            let table = process::contents(file, 1 << 20).expect("table");
-            let found = parse_table(&table, wanted.is_ipv6()).find(|&(_, ip, port)| (ip, port) == (wanted.ip(), wanted.port()));
-            let (inode, ..) = found.expect("listed");
+            // A connection, which is listed after it.
+            let _connection = std::net::TcpStream::connect(wanted).expect("connection");
+            let table = read_table(BufReader::new(File::open(file).expect("table")), wanted.is_ipv6());
+            let found = table.iter().find(|&&(_, ip, port)| (ip, port) == (wanted.ip(), wanted.port()));
+            let &(inode, ..) = found.expect("listed");
             assert!(held_sockets(std::process::id() as i32).contains(&inode));
         }
     }
 
     #[test]
-    fn other_states_and_damage_are_passed_over() {
+    fn damage_is_passed_over_and_another_state_is_the_end() {
         let table = b"  sl  local_address rem_address   st\n\
             0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000 0 4242 1 x\n\
-            1: 0100007F:1F91 0100007F:0050 01 00000000:00000000 00:00000000 00000000  1000 0 4243 1 x\n\
-            2: 0100:1F91 x 0A a b c d e 7\n\xff\xfe\n3: 0100007F:zz x 0A a b c d e 7\n";
-        let found: Vec<_> = parse_table(table, false).collect();
-        assert_eq!(found, [(4242, IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)]);
+            1: 0100:1F91 x 0A a b c d e 7\n\xff\xfe\n2: 0100007F:zz x 0A a b c d e 7\n\
+            3: 0100007F:1F92 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000 0 4243 1 x\n\
+            4: 0100007F:1F91 0100007F:0050 01 00000000:00000000 00:00000000 00000000  1000 0 4244 1 x\n\
+            5: 0100007F:1F93 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000 0 4245 1 x\n";
+        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert_eq!(read_table(&table[..], false), [(4242, local, 8080), (4243, local, 8082)]);
         assert_eq!(parse_address("00000000000000000000000001000000", true), Some(IpAddr::V6(Ipv6Addr::LOCALHOST)));
         assert_eq!(parse_address("0000000000000000000000000100000\u{e9}", true), None);
     }

@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 
+use crate::calls::HERE;
+use crate::kernel::read_memory;
+
 /// A thread's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
@@ -58,6 +61,34 @@ pub fn parse_status(text: &[u8]) -> Option<Status> {
 /// The status of a thread or process.
 pub(super) fn status(id: i32) -> Option<Status> {
     parse_status(&contents(&format!("/proc/{id}/status"), 8192)?)
+}
+
+/// Signals that a process catches, has blocked, or waits for; bit 0 is signal 1. What it does with them at this moment can
+/// change between one look and the other.
+pub(super) fn heeded_signals(id: i32) -> u64 {
+    const LOOKS: usize = 3;
+    (0..LOOKS).fold(0, |heeded, _| heeded | awaited_signals(id) | status(id).map_or(0, |status| status.heeded_signals))
+}
+
+/// Signals that a thread waits for with sigtimedwait(2), as every init does. They count as blocked, but while it waits the
+/// kernel doesn't show them so.
+fn awaited_signals(thread: i32) -> u64 {
+    let mut set = [0; size_of::<u64>()];
+    let address = contents(&format!("/proc/{thread}/syscall"), 256).and_then(|text| parse_signal_wait(&text));
+    match address.map(|address| read_memory(thread, address, &mut set)) {
+        Some(Ok(length)) if length == set.len() => u64::from_ne_bytes(set),
+        _ => 0,
+    }
+}
+
+/// Where the set of signals is that a thread waits for, from its /proc/ID/syscall; `None` where it waits for something else.
+fn parse_signal_wait(text: &[u8]) -> Option<u64> {
+    let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
+    let number = words.next()?.parse().ok()?;
+    let first = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+    // It isn't told whose number it is; none of the other ABI's calls with these numbers waits.
+    let name = [HERE.native, HERE.compat].map(|abi| abi.name(number));
+    name.iter().flatten().any(|name| name.starts_with("rt_sigtimedwait")).then_some(first)
 }
 
 /// Where a link below /proc/ID points (`exe`, `cwd`, `root`, `fd/3`).
@@ -124,6 +155,33 @@ mod tests {
         assert!(!is_zombie(b"7 (a) Z 1) S 1 7"));
         assert!(is_zombie(b"7 (a) S 1) Z 1 7"));
         assert!(is_zombie(b"7 (a)") && is_zombie(b""));
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_signals_heeds_them() {
+        use std::os::unix::thread::JoinHandleExt;
+
+        use nix::sys::signal::{SigSet, Signal};
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn(move || {
+            let set: SigSet = [Signal::SIGUSR1, Signal::SIGWINCH].into_iter().collect();
+            set.thread_block().expect("block");
+            sender.send(nix::unistd::gettid().as_raw()).expect("send");
+            set.wait()
+        });
+        let thread = receiver.recv().expect("thread");
+        let awaited = 1 << (libc::SIGUSR1 - 1) | 1 << (libc::SIGWINCH - 1);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while awaited_signals(thread) != awaited {
+            assert!(std::time::Instant::now() < deadline, "it never waits");
+            std::thread::yield_now();
+        }
+        assert_eq!(heeded_signals(thread) & awaited, awaited);
+        nix::sys::pthread::pthread_kill(waiting.as_pthread_t(), Signal::SIGUSR1).expect("signal");
+        assert_eq!(waiting.join().expect("thread").expect("wait"), Signal::SIGUSR1);
+        for other in ["running", "-1 0x7ffc 0x1", "0 0x1 0x2", "128", "128 5", ""] {
+            assert_eq!(parse_signal_wait(other.as_bytes()), None, "{other}");
+        }
     }
 
     #[test]

@@ -114,8 +114,7 @@ fn follow_controller(shared: &Shared) {
                 Ok(Some(Control::Phase(phase))) => shared.telling.tell(&Record::Phase(phase)),
                 Ok(Some(Control::End)) => shared.end(EndReason::Asked),
                 Ok(Some(Control::Signals)) => {
-                    let heeded = process::status(1).map_or(0, |status| status.heeded_signals);
-                    shared.telling.tell(&Record::Signals(heeded));
+                    shared.telling.tell(&Record::Signals(process::heeded_signals(1)));
                 }
                 Ok(None) => break,
                 Err(error) => {

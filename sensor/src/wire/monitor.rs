@@ -127,9 +127,9 @@ pub enum Record {
     },
     /// Something about this kernel or container that is no loss; in words.
     Note(String),
-    /// Signals that would have an effect on the container's first process now: those that it catches or has blocked.
-    /// The kernel drops all others (but SIGKILL and SIGSTOP from outside) before a pid namespace's first process. Bit 0 is
-    /// signal 1.
+    /// Signals that would have an effect on the container's first process now: those that it catches, has blocked, or
+    /// waits for. The kernel drops all others (but SIGKILL and SIGSTOP from outside) before a pid namespace's first process.
+    /// Bit 0 is signal 1.
     Signals(u64),
     /// Evidence was lost; in words.
     Lost(String),
