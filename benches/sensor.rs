@@ -132,7 +132,9 @@ fn measure(observer: Observer) -> Result<Figures> {
     if figures.is_err() {
         running.kill()?;
     }
-    running.end().and(figures)
+    let ended = running.end();
+    let figures = figures?;
+    ended.map(|()| figures)
 }
 
 /// A container that is measured, and who runs it.
@@ -172,7 +174,7 @@ impl Running {
         self.containers()?.lines().try_for_each(|id| run(&mut docker(&["kill", id])).map(drop))
     }
 
-    /// The address of the container, once it tells its figures.
+    /// The address of the container, once it tells its figures and nginx listens.
     fn address(&self) -> Result<IpAddr> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
@@ -182,7 +184,7 @@ impl Running {
             let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
             let address = run(&mut docker(&["inspect", "--format", format, id]))?;
             let Ok(address) = address.parse() else { continue };
-            if TcpStream::connect(SocketAddr::new(address, FIGURES)).is_ok() {
+            if [FIGURES, 80].into_iter().all(|port| TcpStream::connect(SocketAddr::new(address, port)).is_ok()) {
                 return Ok(address);
             }
         }
