@@ -9,17 +9,18 @@
 
 #![expect(clippy::print_stdout, reason = "this is what a bench is for")]
 
-use std::error::Error;
+mod support;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use support::{Result, docker, median, run, spread};
 
 /// Turns of each; the median is the middle one.
 const TURNS: usize = 7;
@@ -151,29 +152,4 @@ fn add_steps(steps: &mut Vec<(String, Vec<f64>)>, report: &Value) -> Result<()> 
 
 fn read_report(path: &Path) -> Result<Value> {
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
-}
-
-fn docker(arguments: &[&str]) -> Command {
-    let mut command = Command::new("docker");
-    command.args(arguments);
-    command
-}
-
-/// Runs a command; what it wrote.
-fn run(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr)).into());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn median(seconds: &mut [f64]) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
-}
-
-fn spread(seconds: &mut [f64]) -> String {
-    let middle = median(seconds);
-    format!("{middle:.3} ({:.3} to {:.3})", seconds[0], seconds[seconds.len() - 1])
 }

@@ -142,6 +142,13 @@ impl Slots {
     }
 }
 
+/// Whether this is the first thread of a process. `false` also where the kernel doesn't say: a profile may deny the call.
+pub(crate) fn leads_process(thread: i32) -> bool {
+    // SAFETY: pidfd_open with numbers only.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, thread, 0) };
+    owned(descriptor as i32).is_some()
+}
+
 /// Forks. Only for a process with one thread, as both processes go on in arbitrary code.
 pub(crate) fn fork_single_threaded() -> nix::Result<nix::unistd::ForkResult> {
     debug_assert_eq!(std::fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(1), 1);

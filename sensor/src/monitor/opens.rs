@@ -125,7 +125,14 @@ impl Opens {
         loop {
             match nix::unistd::read(&self.group, &mut buffer) {
                 Ok(0) | Err(nix::errno::Errno::EAGAIN) => return,
-                Ok(length) => walk(&buffer[..length]).for_each(|event| tell_event(event, telling)),
+                Ok(length) => {
+                    let mut last = Last::default();
+                    walk(&buffer[..length]).for_each(|event| tell_event(event, &mut last, telling));
+                    // There were no more.
+                    if length < buffer.len() {
+                        return;
+                    }
+                }
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return telling.lose(&format!("events of fanotify: {errno}")),
             }
@@ -133,7 +140,14 @@ impl Opens {
     }
 }
 
-fn tell_event(event: Event, telling: &Telling) {
+/// Whose the last event was. Many come from one process in a row, whose executable is looked up once.
+#[derive(Default)]
+struct Last {
+    process: i32,
+    executable: Vec<u8>,
+}
+
+fn tell_event(event: Event, last: &mut Last, telling: &Telling) {
     if event.mask & FAN_Q_OVERFLOW != 0 {
         return telling.lose("fanotify's queue overflowed");
     }
@@ -145,11 +159,14 @@ fn tell_event(event: Event, telling: &Telling) {
         return;
     }
     telling.count_open();
-    let executable = match process::link(event.process, "exe") {
+    if last.process != event.process {
+        *last = Last { process: event.process, executable: process::link(event.process, "exe").unwrap_or_default() };
+    }
+    let executable: &[u8] = match is_own(&last.executable) {
+        false => &last.executable,
         // A stub that is about to become the program, and not yet known as that.
-        Some(path) if is_own(&path) && event.mask & FAN_OPEN_EXEC != 0 => vec![],
-        Some(path) if is_own(&path) => return,
-        path => path.unwrap_or_default(),
+        true if event.mask & FAN_OPEN_EXEC != 0 => b"",
+        true => return,
     };
     let Some(path) = resolved(file.as_fd()) else { return telling.lose("the path of an opened file is unknown") };
     let access = match event.mask {
@@ -157,8 +174,12 @@ fn tell_event(event: Event, telling: &Telling) {
         mask if mask & FAN_ONDIR != 0 => Access::List,
         _ => Access::Open,
     };
-    let user = User { session: 0, process: event.process, parent: 0, executable: &executable };
+    let user = User { session: 0, process: event.process, executable };
     telling.used(user, Used { access, sense: Sense::Fanotify, root: b"", base: b"", path: &path });
+    // It is about to be another program.
+    if access == Access::Exec {
+        *last = Last::default();
+    }
 }
 
 /// The path of an open file.

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 
+use crate::kernel;
+
 use crate::calls::HERE;
 use crate::kernel::read_memory;
 
@@ -91,6 +93,12 @@ fn parse_signal_wait(text: &[u8]) -> Option<u64> {
     name.iter().flatten().any(|name| name.starts_with("rt_sigtimedwait")).then_some(first)
 }
 
+/// The process that a thread belongs to. Most threads are their process's only one, which is known without the status:
+/// the kernel takes longer to write that than for all else that is done about a call.
+pub(super) fn process_of(thread: i32) -> Option<i32> {
+    if kernel::leads_process(thread) { Some(thread) } else { status(thread).map(|status| status.process) }
+}
+
 /// Where a link below /proc/ID points (`exe`, `cwd`, `root`, `fd/3`).
 pub(super) fn link(id: i32, name: &str) -> Option<Vec<u8>> {
     std::fs::read_link(format!("/proc/{id}/{name}")).ok().map(|target| target.into_os_string().into_vec())
@@ -145,6 +153,19 @@ mod tests {
         assert_eq!(own.process, std::process::id() as i32);
         assert_eq!(own.parent, nix::unistd::getppid().as_raw());
         assert_eq!(own.users[1], nix::unistd::geteuid().as_raw());
+    }
+
+    #[test]
+    fn each_thread_is_of_our_process() {
+        let own = std::process::id() as i32;
+        assert!(threads(own).all(|thread| process_of(thread) == Some(own)));
+        std::thread::spawn(move || {
+            let other = nix::unistd::gettid().as_raw();
+            assert!(other != own && process_of(other) == Some(own));
+        })
+        .join()
+        .expect("no failure in the other thread");
+        assert_eq!(process_of(i32::MAX), None);
     }
 
     #[test]

@@ -29,7 +29,6 @@ pub(super) struct Used<'a> {
 pub(super) struct User<'a> {
     pub(super) session: u32,
     pub(super) process: i32,
-    pub(super) parent: i32,
     pub(super) executable: &'a [u8],
 }
 
@@ -153,9 +152,12 @@ impl State {
         }
         let id = self.processes.len() as u32 + 1;
         self.processes.insert((user.process, program), id);
-        // A stub that becomes the program: its own command line is ours, not the program's.
-        let command = if user.executable.is_empty() { vec![] } else { process::command_line(user.process) };
-        let (pid, parent, session) = (user.process, user.parent, user.session);
+        // A stub that becomes the program: its own command line and parent are ours, not the program's.
+        let (command, parent) = match user.executable {
+            [] => (vec![], 0),
+            _ => (process::command_line(user.process), process::status(user.process).map_or(0, |status| status.parent)),
+        };
+        let (pid, session) = (user.process, user.session);
         self.write(&Record::Process { id, pid, parent, session, executable: user.executable.to_vec(), command });
         id
     }

@@ -4,6 +4,7 @@
 //! directory from /proc: the path is what the call will use. (Another thread could still change that memory before the
 //! kernel reads it; only a program that wants to deceive does so, and the second sense sees the open then.)
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
@@ -15,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::emulate;
 use super::opens::is_own;
-use super::process::{self, Status};
+use super::process;
 use super::telling::{Used, User};
 use super::worker::Shared;
 use crate::calls::paths::{PathArgument, Use, opened_as};
@@ -56,9 +57,9 @@ pub(super) struct Watch<'a> {
 }
 
 /// What is known of a thread until its process executes something.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Thread {
-    status: Status,
+    process: i32,
     executable: Vec<u8>,
 }
 
@@ -218,14 +219,12 @@ impl<'a> Watch<'a> {
 
     fn tell_used(&mut self, id: i32, (access, root, base): (Access, Vec<u8>, Vec<u8>), length: usize) {
         let session = self.session + 1;
-        // The first program is executed by the engine, so to say.
-        let by_engine = !self.started;
-        let (process, parent, executable) = match self.thread(id) {
-            _ if by_engine => (self.first, 0, vec![]),
-            Some(thread) => (thread.status.process, thread.status.parent, thread.executable.clone()),
-            None => (id, 0, vec![]),
+        let user = match thread(&mut self.threads, id) {
+            // The first program is executed by the engine, so to say.
+            _ if !self.started => User { session, process: self.first, executable: b"" },
+            Some(thread) => User { session, process: thread.process, executable: &thread.executable },
+            None => User { session, process: id, executable: b"" },
         };
-        let user = User { session, process, parent, executable: &executable };
         let used = Used { access, sense: Sense::Notify, root: &root, base: &base, path: &self.path[..length] };
         self.shared.telling.used(user, used);
     }
@@ -270,37 +269,30 @@ impl<'a> Watch<'a> {
         Ok(end)
     }
 
-    fn thread(&mut self, id: i32) -> Option<&Thread> {
-        if self.threads.len() > MAX_THREADS {
-            self.threads.clear();
-        }
-        if let std::collections::hash_map::Entry::Vacant(vacant) = self.threads.entry(id) {
-            let executable = process::link(id, "exe").unwrap_or_default();
-            vacant.insert(Thread { status: process::status(id)?, executable });
-        }
-        self.threads.get(&id)
+    /// The process of a thread; what is known of all its threads is about to be wrong.
+    fn forget_process(&mut self, thread: i32) -> Option<i32> {
+        let process = self.process_of(thread)?;
+        self.threads.retain(|_, thread| thread.process != process);
+        Some(process)
     }
 
-    /// What is known of this thread's process is about to be wrong.
-    fn forget(&mut self, id: i32) -> Option<Status> {
-        let status = match self.threads.get(&id) {
-            Some(thread) => thread.status,
-            None => process::status(id)?,
-        };
-        self.threads.retain(|_, thread| thread.status.process != status.process);
-        Some(status)
+    fn process_of(&self, thread: i32) -> Option<i32> {
+        self.threads.get(&thread).map(|thread| thread.process).or_else(|| process::process_of(thread))
     }
 
     fn executes(&mut self, thread: i32) {
-        let status = self.forget(thread);
-        self.started |= status.is_some_and(|status| status.process == self.first);
+        let process = self.forget_process(thread);
+        self.started |= process == Some(self.first);
     }
 
     /// A thread or process ends. Where it is the session's first process, everything is told before it does.
     fn exit(&mut self, call: &Notification, abi: Abi, role: Role) {
         self.shared.telling.count(abi, call.number, true);
-        let Some(status) = self.forget(call.thread) else { return };
-        if status.process != self.first {
+        let process = match role {
+            Role::ExitGroup => self.forget_process(call.thread),
+            _ => self.threads.remove(&call.thread).map(|thread| thread.process).or_else(|| process::process_of(call.thread)),
+        };
+        if process != Some(self.first) {
             return;
         }
         if role == Role::ExitGroup || self.is_last_thread(call.thread) {
@@ -338,6 +330,20 @@ impl<'a> Watch<'a> {
         self.shared.telling.tell(&Record::SessionEnd { session: self.session + 1, status, start_failed });
         if self.session == 0 {
             self.shared.end(EndReason::TargetExit);
+        }
+    }
+}
+
+/// What is known of a thread, now at the latest.
+fn thread(threads: &mut HashMap<i32, Thread>, id: i32) -> Option<&Thread> {
+    if threads.len() > MAX_THREADS {
+        threads.clear();
+    }
+    match threads.entry(id) {
+        Entry::Occupied(known) => Some(known.into_mut()),
+        Entry::Vacant(vacant) => {
+            let executable = process::link(id, "exe").unwrap_or_default();
+            Some(vacant.insert(Thread { process: process::process_of(id)?, executable }))
         }
     }
 }
