@@ -3,16 +3,18 @@
 //! Default is "notify": the monitor sees every system call but the hot ones ([`crate::calls`]). A filter can only look at the
 //! number and the six argument words of a call (no memory, no state), so everything finer is decided in the monitor.
 //!
-//! The container has capabilities that the target doesn't (they are the sensor's), and Docker's default seccomp profile
+//! The container has capabilities that the target doesn't (they are the sensor's), and an engine's default seccomp profile
 //! opens calls by capability. [`Denials`] closes again what those opened, with the error that the profile gives
-//! otherwise, so that the target finds the calls allowed that it finds in a plain run. The list is the difference that
+//! otherwise, so that the target finds the calls allowed that it finds in a plain run. The lists are the difference that
 //! `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE` make in moby's `profiles/seccomp/default_linux.go`, which changes with its
-//! versions: since some of them, some calls need no capability any more.
+//! versions (since some of them, some calls need no capability any more), and in Podman's
+//! `/usr/share/containers/seccomp.json`, which leaves mounts and namespaces to the kernel.
 
 use syscalls::Sysno;
 
 use crate::calls::HOT;
 use crate::kernel::Instruction;
+use crate::stub::Engine;
 
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -68,6 +70,17 @@ const BY_SYS_ADMIN: &[Sysno] = &[
 ];
 const BY_SYS_PTRACE: &[Sysno] = &[Sysno::kcmp, Sysno::pidfd_getfd, Sysno::process_madvise];
 
+const BY_SYS_ADMIN_IN_PODMAN: &[Sysno] = &[
+    Sysno::bpf,
+    Sysno::fanotify_init,
+    Sysno::lookup_dcookie,
+    Sysno::perf_event_open,
+    Sysno::quotactl,
+    Sysno::setdomainname,
+    Sysno::sethostname,
+];
+const BY_SYS_PTRACE_IN_PODMAN: &[Sysno] = &[Sysno::kcmp, Sysno::process_madvise];
+
 /// Versions of moby whose profile opened calls to everybody.
 const ANY_HANDLE: Version = (20, 10, 26);
 const ANY_PROCESS_MEMORY: Version = (23, 0, 0);
@@ -77,27 +90,34 @@ type Version = (u32, u32, u32);
 
 /// Which calls the container's profile allows only because of the sensor's capabilities.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Denials {
+pub(crate) struct Denials<'a> {
     /// The target's own capabilities, by number.
     pub(crate) capabilities: u64,
-    /// The engine whose profile it is.
-    pub(crate) engine: Version,
+    /// Whose default profile it is.
+    pub(crate) engine: &'a Engine,
 }
 
 /// An engine's version as it is written, such as `20.10.24+dfsg1`. What is none counts as the newest.
-pub(crate) fn parse_version(text: &str) -> Version {
+fn parse_version(text: &str) -> Version {
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     let mut next = || numbers.next().and_then(Result::ok);
     next().map_or((u32::MAX, 0, 0), |major| (major, next().unwrap_or(0), next().unwrap_or(0)))
 }
 
-impl Denials {
+impl Denials<'_> {
     fn has(self, capability: u32) -> bool {
         self.capabilities >> capability & 1 == 1
     }
 
     /// The denied calls, with the error that they give.
     fn calls(self) -> Vec<(Sysno, i32)> {
+        match self.engine {
+            Engine::Docker(version) => self.calls_in_docker(parse_version(version)),
+            Engine::Podman => self.calls_in_podman(),
+        }
+    }
+
+    fn calls_in_docker(self, version: Version) -> Vec<(Sysno, i32)> {
         let mut calls = vec![];
         if !self.has(SYS_ADMIN) {
             calls.extend(BY_SYS_ADMIN.iter().map(|&call| (call, libc::EPERM)));
@@ -106,20 +126,31 @@ impl Denials {
             calls.extend((!self.has(BPF)).then_some((Sysno::bpf, libc::EPERM)));
             calls.extend((!self.has(PERFMON)).then_some((Sysno::perf_event_open, libc::EPERM)));
             calls.extend((!self.has(SYSLOG)).then_some((Sysno::syslog, libc::EPERM)));
-            calls.extend((self.engine < ANY_HANDLE).then_some((Sysno::name_to_handle_at, libc::EPERM)));
+            calls.extend((version < ANY_HANDLE).then_some((Sysno::name_to_handle_at, libc::EPERM)));
         }
         if !self.has(SYS_PTRACE) {
             calls.extend(BY_SYS_PTRACE.iter().map(|&call| (call, libc::EPERM)));
-            if self.engine < ANY_PROCESS_MEMORY {
+            if version < ANY_PROCESS_MEMORY {
                 calls.extend([Sysno::process_vm_readv, Sysno::process_vm_writev].map(|call| (call, libc::EPERM)));
             }
         }
         calls
     }
+
+    fn calls_in_podman(self) -> Vec<(Sysno, i32)> {
+        let by_admin = if self.has(SYS_ADMIN) { &[] } else { BY_SYS_ADMIN_IN_PODMAN };
+        let by_ptrace = if self.has(SYS_PTRACE) { &[] } else { BY_SYS_PTRACE_IN_PODMAN };
+        by_admin.iter().chain(by_ptrace).map(|&call| (call, libc::EPERM)).collect()
+    }
+
+    /// Whether clone(2) makes no namespaces.
+    fn denies_namespaces(self) -> bool {
+        matches!(self.engine, Engine::Docker(_)) && !self.has(SYS_ADMIN)
+    }
 }
 
 /// The program. `denials`: `None` where the user chose the container's profile, which is then left alone.
-pub(crate) fn program(denials: Option<Denials>) -> Vec<Instruction> {
+pub(crate) fn program(denials: Option<Denials<'_>>) -> Vec<Instruction> {
     let mut program = Program::default();
     program.load(ARCHITECTURE);
     // 32-bit programs: not trapped (fanotify sees what they open).
@@ -135,7 +166,7 @@ pub(crate) fn program(denials: Option<Denials>) -> Vec<Instruction> {
     for (call, error) in denials.map(Denials::calls).unwrap_or_default() {
         program.when_call(call, errno(error));
     }
-    if denials.is_some_and(|denials| !denials.has(SYS_ADMIN)) {
+    if denials.is_some_and(Denials::denies_namespaces) {
         program.when_argument_has(Sysno::clone, 0, NEW_NAMESPACES, errno(libc::EPERM));
     }
     program.when_call(Sysno::clone, libc::SECCOMP_RET_ALLOW);
@@ -227,7 +258,7 @@ mod tests {
 
     #[test]
     fn decides_by_call_and_argument() {
-        let engine = parse_version("28.2.2");
+        let engine = &Engine::Docker("28.2.2".to_owned());
         let plain = program(Some(Denials { capabilities: 0, engine }));
         let admin = program(Some(Denials { capabilities: 1 << SYS_ADMIN | 1 << SYS_PTRACE, engine }));
         let untouched = program(None);
@@ -258,7 +289,8 @@ mod tests {
 
     #[test]
     fn is_short_enough_for_the_kernel() {
-        assert!(program(Some(Denials { capabilities: 0, engine: (0, 0, 0) })).len() < 4096);
+        let engine = &Engine::Docker("0".to_owned());
+        assert!(program(Some(Denials { capabilities: 0, engine })).len() < 4096);
     }
 
     #[test]
@@ -272,10 +304,30 @@ mod tests {
             ("dev", NOTIFY, NOTIFY),
             ("", NOTIFY, NOTIFY),
         ] {
-            let filter = program(Some(Denials { capabilities: 0, engine: parse_version(version) }));
+            let engine = &Engine::Docker(version.to_owned());
+            let filter = program(Some(Denials { capabilities: 0, engine }));
             let answers = [Sysno::name_to_handle_at, Sysno::process_vm_readv, Sysno::process_vm_writev]
                 .map(|call| run(&filter, NATIVE, call.id() as u32, [0; 6]));
             assert_eq!(answers, [handle, memory, memory], "{version}");
+        }
+    }
+    #[test]
+    fn podman_leaves_namespaces_to_the_kernel() {
+        let engine = &Engine::Podman;
+        let plain = program(Some(Denials { capabilities: 0, engine }));
+        let admin = program(Some(Denials { capabilities: 1 << SYS_ADMIN | 1 << SYS_PTRACE, engine }));
+        let eperm = errno(libc::EPERM);
+        for (call, arguments, wanted) in [
+            (Sysno::unshare, [0; 6], [NOTIFY; 2]),
+            (Sysno::mount, [0; 6], [NOTIFY; 2]),
+            (Sysno::process_vm_readv, [0; 6], [NOTIFY; 2]),
+            (Sysno::clone3, [0; 6], [ALLOW; 2]),
+            (Sysno::clone, [0x1000_0011, 0, 0, 0, 0, 0], [ALLOW; 2]),
+            (Sysno::bpf, [0; 6], [eperm, NOTIFY]),
+            (Sysno::kcmp, [0; 6], [eperm, NOTIFY]),
+        ] {
+            let got = [&plain, &admin].map(|program| run(program, NATIVE, call.id() as u32, arguments));
+            assert_eq!(got, wanted, "{call} {arguments:x?}");
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::pack::archive::Packed;
 use crate::pack::digest_of;
 use crate::pack::load::load;
 use crate::plan::{Plan, PlanInput, make};
-use crate::report::{Entries, ImageFacts, Report, ResultFacts};
+use crate::report::{Entries, Evidence, ImageFacts, Report, ResultFacts};
 
 /// What a build leaves when it is cut off, for who cleans up: an image without a name.
 #[derive(Debug, Clone, Default)]
@@ -161,7 +161,10 @@ impl Build<'_> {
             let message = format!("the image is for `{}`, and slim minifies images for `linux` only", image.config.os);
             return Err(Failure { exit: Exit::Image, message });
         }
-        image.config.history = self.engine.history(&image.id).await?;
+        match self.engine.stored_config(&image.id).await? {
+            Some(config) => image.take_stored(&config)?,
+            None => image.config.history = self.engine.history(&image.id).await?,
+        }
         if !self.request.force && image.config.is_slim() {
             let message = format!("`{}` was made by slim already: build from its original, or say `--force`", image.name);
             return Err(Failure { exit: Exit::Image, message });
@@ -214,6 +217,9 @@ impl Build<'_> {
         self.report.probes.health_check = observed.health.clone();
         for (part, seconds) in &observed.seconds {
             self.report.took(&format!("observe: {part}"), *seconds);
+        }
+        if let Some(degraded) = self.report.evidence.as_ref().and_then(Evidence::degraded) {
+            self.warn(format!("the observation is degraded: {degraded}"));
         }
         for warning in &observed.warnings {
             self.warn(warning.clone());

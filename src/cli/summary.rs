@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::report::Report;
+use crate::report::{Evidence, Report};
 
 /// The result in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,6 +27,9 @@ pub struct Summary {
     calls_seen: u64,
     opens_seen: u64,
     lost: u64,
+    /// What one of the senses could not see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded: Option<String>,
     warnings: usize,
     seconds: f64,
     report: Option<PathBuf>,
@@ -54,6 +57,7 @@ impl Summary {
             calls_seen: counters.received,
             opens_seen: counters.opens,
             lost: counters.lost,
+            degraded: report.evidence.as_ref().and_then(Evidence::degraded),
             warnings: report.warnings.len(),
             seconds: main_steps.map(|(_, seconds)| seconds).sum(),
             report: path.map(Path::to_owned),
@@ -86,6 +90,9 @@ impl fmt::Display for Summary {
         }
         writeln!(f, ", {} commands run", self.commands)?;
         writeln!(f, "  evidence  {} system calls and {} opens seen, {} lost", self.calls_seen, self.opens_seen, self.lost)?;
+        if let Some(degraded) = &self.degraded {
+            writeln!(f, "  degraded  {degraded}")?;
+        }
         writeln!(f, "  time      {:.1} s", self.seconds)?;
         if let Some(report) = &self.report {
             writeln!(f, "  report    {}", report.display())?;

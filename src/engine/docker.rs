@@ -3,11 +3,12 @@
 //! Containers are in [`super::container`]. Everything goes through `bollard`; here its calls get names of ours, the
 //! errors that a user can do something about, and the bounds that the API lacks.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bollard::errors::Error as Api;
-use bollard::models::ImageInspect;
+use bollard::models::{ImageInspect, SystemVersion};
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ImportImageOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
 };
@@ -151,11 +152,38 @@ fn client(endpoint: &Endpoint) -> Result<bollard::Docker, Api> {
     bollard::Docker::connect_with_ssl(&endpoint.host, &key, &certificate, &authority, seconds, version)
 }
 
+/// Who speaks the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Docker's daemon, or what doesn't say that it is something else.
+    Docker,
+    /// Podman's service.
+    Podman,
+}
+
+impl Kind {
+    fn of(version: &SystemVersion) -> Kind {
+        let mut components = version.components.iter().flatten();
+        if components.any(|component| component.name == "Podman Engine") { Kind::Podman } else { Kind::Docker }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Docker => "Docker",
+            Kind::Podman => "Podman",
+        })
+    }
+}
+
 /// A connected daemon.
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(super) docker: bollard::Docker,
     pub(super) owner: Arc<Owner>,
+    /// What it is.
+    pub kind: Kind,
     /// The daemon's own version, for the report.
     pub version: String,
     /// The architecture that it runs, in the words of images: `amd64`.
@@ -180,6 +208,7 @@ impl Engine {
         Ok(Engine {
             docker,
             owner: Arc::new(owner),
+            kind: Kind::of(&version),
             version: version.version.unwrap_or_default(),
             architecture: version.arch.unwrap_or_default(),
             host,
@@ -196,6 +225,15 @@ impl Engine {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// By whose rules its containers go.
+    #[must_use]
+    pub fn rules(&self) -> slim_sensor::stub::Engine {
+        match self.kind {
+            Kind::Docker => slim_sensor::stub::Engine::Docker(self.version.clone()),
+            Kind::Podman => slim_sensor::stub::Engine::Podman,
+        }
     }
 
     /// What the daemon says of an image.

@@ -7,4 +7,5 @@ pub mod endpoint;
 pub mod inject;
 pub mod options;
 pub mod owner;
+pub mod stored;
 pub mod workspace;

@@ -205,7 +205,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn all(&mut self) -> Result<(), ObserveError> {
         let request = self.request;
-        let spec = TargetSpec::new(request.image, request.options, &self.published_ports(), true)?;
+        let spec = TargetSpec::new(request.engine, request.image, request.options, &self.published_ports(), true)?;
         let start = self.recorder.phase(PhaseKind::Start, "");
         let begun = Instant::now();
         (request.progress)(format!("starting `{}`", spec.command.join(" ")));
