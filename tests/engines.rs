@@ -1,7 +1,9 @@
 //! The engines that slim works with, each a daemon of the test's own: one that stores without an overlay, one whose
 //! containers have other users, one behind TCP or TLS, Podman's. (One that doesn't see our files is in [`super::daemon`].)
 
+mod docker;
 mod podman;
+mod remote;
 
 use crate::support::{Image, Run, Slim};
 
