@@ -7,5 +7,6 @@ pub mod endpoint;
 pub mod inject;
 pub mod options;
 pub mod owner;
+mod sight;
 pub mod stored;
 pub mod workspace;

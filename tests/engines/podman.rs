@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::built;
+use super::{built, check};
 use crate::sensor::alike::{compare_facts, facts};
 use crate::support::{Client, Daemon, Image, Slim, busybox, web};
 
@@ -29,10 +29,15 @@ fn everything_works_as_with_docker() {
     let (fat, slim) = (stored_config(&daemon.client, &image.name), stored_config(&daemon.client, &image.slim_name()));
     assert!(fat["config"]["Healthcheck"]["Interval"] == 7_000_000_000_u64 && fat["config"]["OnBuild"].is_array());
     assert_eq!(slim["config"], fat["config"]);
-    daemon.assert_nothing_is_left();
-    Slim::build(&image, &["--http-probe"]).run().ok();
     let slim_again = Image { name: image.slim_name(), client: daemon.client.clone() };
     Slim::build(&slim_again, &["--http-probe"]).run().fails(4, "was made by slim already");
+
+    let elsewhere = Slim::build_elsewhere(&image, &["--http-probe", "--exec", "cat /data/seed"]);
+    let temporary = elsewhere.folder().join("temporary");
+    let run = check(&image, elsewhere.run());
+    assert!(run.keeps("/data/seed"));
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "it would make what it is asked to mount");
+    daemon.assert_nothing_is_left();
 }
 
 /// Into files, as Podman's logs break lines where the output came in parts.

@@ -13,8 +13,7 @@ fn a_daemon_behind_tcp() {
     let daemon = Daemon::docker(&["--host", "tcp://127.0.0.1:2375"]);
     let image = web().build_in(&daemon.client, "");
     let far = "tcp://127.0.0.1:2375";
-    let run = Slim::build(&image, &["--http-probe"]).env("DOCKER_HOST", far).run().ok();
-    check(&image, &run);
+    check(&image, Slim::build(&image, &["--http-probe"]).env("DOCKER_HOST", far).run());
     let run =
         Slim::build(&image, &["--http-probe", "--verbose", "--host", far]).env("DOCKER_HOST", "tcp://127.0.0.1:1").run().ok();
     assert!(run.stderr().contains("at tcp://127.0.0.1:2375\n"), "{}", run.stderr());
@@ -32,11 +31,8 @@ fn a_daemon_behind_tls() {
     let daemon =
         Daemon::docker(&["--host", far, "--tlsverify", "--tlscacert", &authority, "--tlscert", &certificate, "--tlskey", &key]);
     let image = web().build_in(&daemon.client, "");
-    let named = |words: &[&str]| {
-        let slim = Slim::build(&image, &[&["--http-probe"], words].concat());
-        slim.env("DOCKER_HOST", far).env("DOCKER_TLS_VERIFY", "1")
-    };
-    check(&image, &named(&[]).env("DOCKER_CERT_PATH", &keys.path("")).run().ok());
+    let named = || Slim::build(&image, &["--http-probe"]).env("DOCKER_HOST", far).env("DOCKER_TLS_VERIFY", "1");
+    check(&image, named().env("DOCKER_CERT_PATH", &keys.path("")).run());
 
     let folder = tempfile::tempdir().unwrap();
     context(folder.path(), "far", far);
@@ -49,8 +45,8 @@ fn a_daemon_behind_tls() {
 
     // Without the keys, with those of somebody else, and where the daemon is somebody else's.
     let strangers = Keys::new();
-    named(&[]).env("DOCKER_CERT_PATH", "/nonexistent").run().fails(3, "no Docker daemon answers at `tcp://127.0.0.1:2376`");
-    named(&[]).env("DOCKER_CERT_PATH", &strangers.path("")).run().fails(3, "no Docker daemon answers at");
+    named().env("DOCKER_CERT_PATH", "/nonexistent").run().fails(3, "no Docker daemon answers at `tcp://127.0.0.1:2376`");
+    named().env("DOCKER_CERT_PATH", &strangers.path("")).run().fails(3, "no Docker daemon answers at");
     Slim::build(&image, &["--http-probe"]).env("DOCKER_HOST", far).run().fails(3, "no Docker daemon answers at");
     daemon.assert_nothing_is_left();
 }
@@ -60,13 +56,12 @@ fn by_context(image: &Image, folder: &Path, name: &str) {
     let run = |variables: &[(&str, &str)]| {
         let mut slim = Slim::build(image, &["--http-probe", "--verbose"]);
         slim.command().env_remove("DOCKER_HOST").env("DOCKER_CONFIG", folder).envs(variables.iter().copied());
-        slim.run().ok()
+        check(image, slim.run())
     };
     let by_variable = run(&[("DOCKER_CONTEXT", name)]);
-    check(image, &by_variable);
     assert!(by_variable.stderr().contains("at tcp://127.0.0.1:"), "{}", by_variable.stderr());
     std::fs::write(folder.join("config.json"), format!(r#"{{"auths": {{}}, "currentContext": "{name}"}}"#)).unwrap();
-    check(image, &run(&[]));
+    run(&[]);
 }
 
 /// A context as docker writes it.

@@ -19,15 +19,21 @@ impl Client {
 
     /// The executable under test.
     pub fn slim(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_slim");
-        self.directed(match self.network_of {
-            Some(process) => {
-                let mut command = Command::new("nsenter");
-                command.arg(format!("--net=/proc/{process}/ns/net")).arg(program);
-                command
-            }
-            None => Command::new(program),
-        })
+        self.directed(self.in_network(&[env!("CARGO_BIN_EXE_slim")]))
+    }
+
+    /// The executable under test with another directory at `TMPDIR` than the daemon has.
+    pub fn slim_elsewhere(&self) -> Command {
+        let line = "mount -t tmpfs none \"$TMPDIR\" && exec \"$0\" \"$@\"";
+        self.directed(self.in_network(&["unshare", "--mount", "sh", "-c", line, env!("CARGO_BIN_EXE_slim")]))
+    }
+
+    fn in_network(&self, words: &[&str]) -> Command {
+        let enter = self.network_of.map(|process| ["nsenter".to_owned(), format!("--net=/proc/{process}/ns/net")]);
+        let mut words = enter.into_iter().flatten().chain(words.iter().map(|&word| word.to_owned()));
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
+        command
     }
 
     fn directed(&self, mut command: Command) -> Command {

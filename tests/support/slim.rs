@@ -34,8 +34,19 @@ impl Slim {
 
     /// Any command line, with a daemon.
     pub fn with(client: &Client, words: &[&str]) -> Slim {
+        Slim::of(client.slim(), words)
+    }
+
+    /// As [`Slim::build`], where the daemon does not see slim's temporary files.
+    pub fn build_elsewhere(image: &Image, words: &[&str]) -> Slim {
+        let slim = Slim::of(image.client.slim_elsewhere(), &[&["build", &image.name], words].concat());
+        let temporary = slim.folder().join("temporary");
+        std::fs::create_dir(&temporary).unwrap();
+        slim.env("TMPDIR", temporary.to_str().unwrap())
+    }
+
+    fn of(mut command: Command, words: &[&str]) -> Slim {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = client.slim();
         command.args(words).current_dir(folder.path()).stdin(Stdio::null()).env_remove("SOURCE_DATE_EPOCH");
         Slim { folder, command }
     }
