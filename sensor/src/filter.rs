@@ -143,7 +143,7 @@ impl Denials<'_> {
         by_admin.iter().chain(by_ptrace).map(|&call| (call, libc::EPERM)).collect()
     }
 
-    /// Whether clone(2) makes no namespaces.
+    /// Whether clone(2) is refused where it would make a namespace.
     fn denies_namespaces(self) -> bool {
         matches!(self.engine, Engine::Docker(_)) && !self.has(SYS_ADMIN)
     }

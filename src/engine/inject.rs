@@ -2,7 +2,7 @@
 //!
 //! A directory with a random name holds a copy of this executable. Where the daemon runs on our host it is mounted
 //! read-only, which costs nothing; that the daemon finds a name that nobody could guess proves that it sees our files
-//! (Podman finds whatever it is asked for: see [`super::sight`]).
+//! (Podman finds whatever it is asked for: see `sight.rs`).
 //! Where it doesn't, the program is uploaded into an anonymous volume (which also works where the root is read-only).
 //!
 //! The packer's mount has a socket besides; the target's has not, so that it can't talk to us.
