@@ -24,6 +24,9 @@ pub const PACKER: &str = "__packer";
 /// Connects its standard streams with a port of its container.
 pub const RELAY: &str = "__relay";
 
+/// The first byte of a packer that serves on its standard streams.
+pub const ON_STREAMS: u8 = b'>';
+
 /// Exit status of a verb that could not begin.
 const FAILED: i32 = 125;
 
@@ -71,15 +74,17 @@ fn run_relay(arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
     Ok(0)
 }
 
-/// Serves on the unix socket in the argument; on the standard streams where it is not there (the engine's host does not
-/// have our files).
+/// Serves on the unix socket in the argument. Where that can't be reached (the engine's host does not have our files, or
+/// root in the container is nobody outside) it serves on the standard streams, and says so first.
 fn run_packer(mut arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
     let socket = PathBuf::from(arguments.next().ok_or("an argument is missing")?);
-    let served = if socket.exists() {
-        let stream = UnixStream::connect(socket).map_err(|error| format!("cannot call back: {error}"))?;
-        serve_packer(stream.try_clone().map_err(|error| error.to_string())?, stream)
-    } else {
-        serve_packer(std::io::stdin(), raw_stdout()?)
+    let served = match UnixStream::connect(socket) {
+        Ok(stream) => serve_packer(stream.try_clone().map_err(|error| error.to_string())?, stream),
+        Err(_) => {
+            let mut output = raw_stdout()?;
+            output.write_all(&[ON_STREAMS]).map_err(|error| error.to_string())?;
+            serve_packer(std::io::stdin(), output)
+        }
     };
     served.map(|()| 0)
 }

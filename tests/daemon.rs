@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
-use std::process::Command;
 
 use crate::support::{Proxy, Running, Slim, docker, docker_output, large, until, web};
 
@@ -62,11 +61,8 @@ fn a_daemon_that_does_not_see_our_files_gets_them_sent() {
         let folder = tempfile::tempdir().unwrap();
         let temporary = folder.path().join("temporary");
         std::fs::create_dir(&temporary).unwrap();
-        // In a mount namespace of its own, so that the directory is another one for the daemon.
-        let line = "mount -t tmpfs none \"$TMPDIR\" && exec \"$0\" \"$@\"";
-        let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", line, env!("CARGO_BIN_EXE_slim"), "build", &image.name]);
-        command.args(["--http-probe", "--exec", "test -e /www/hidden"]).args(options);
+        let mut command = image.client.slim_elsewhere();
+        command.args(["build", &image.name, "--http-probe", "--exec", "test -e /www/hidden"]).args(options);
         command.current_dir(folder.path()).env("TMPDIR", &temporary);
         let mut run = Running::spawn(command, temporary, folder);
         let mut volumes = BTreeSet::new();

@@ -26,7 +26,7 @@ pub(super) fn architecture() -> &'static str {
 
 /// A name in the daemon, removed with what it stands for.
 pub(super) fn name(kind: &str) -> Image {
-    Image { name: format!("{}:t", unique(kind)) }
+    Image::named(format!("{}:t", unique(kind)))
 }
 
 /// A field of an image in the daemon.

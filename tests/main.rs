@@ -9,6 +9,7 @@
 
 mod build;
 mod daemon;
+mod engines;
 mod failures;
 mod image;
 mod keep;

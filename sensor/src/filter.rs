@@ -5,17 +5,18 @@
 //! Where the target is watched by fanotify alone, only those calls are trapped that the monitor itself depends on
 //! ([`crate::calls::LIFE`]). 32-bit calls have numbers of their own: the filter has a section for each ABI.
 //!
-//! The container has capabilities that the target doesn't (they are the sensor's), and Docker's default seccomp profile
+//! The container has capabilities that the target doesn't (they are the sensor's), and an engine's default seccomp profile
 //! opens calls by capability. [`Denials`] closes again what those opened, with the error that the profile gives
-//! otherwise, so that the target finds the calls allowed that it finds in a plain run. The list is the difference that
+//! otherwise, so that the target finds the calls allowed that it finds in a plain run. The lists are the difference that
 //! `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE` make in moby's `profiles/seccomp/default_linux.go` (since 2025 `seccomp/` of
-//! moby/profiles), which changes with its versions: some calls need no capability any more since some of them, others were
-//! unknown before.
+//! moby/profiles), which changes with its versions (some calls need no capability any more since some of them, others were
+//! unknown before), and in Podman's `/usr/share/containers/seccomp.json`, which leaves mounts and namespaces to the kernel.
 
 use std::collections::HashMap;
 
 use crate::calls::{Abi, LIFE, Machine, SOCKET_BIND, SOCKET_LISTEN};
 use crate::kernel::Instruction;
+use crate::stub::Engine;
 
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
@@ -73,6 +74,10 @@ const BY_SYS_ADMIN: &[&str] = &[
 const BY_SYS_ADMIN_LATER: &[&str] = &["lsm_get_self_attr", "lsm_list_modules", "lsm_set_self_attr"];
 const BY_SYS_PTRACE: &[&str] = &["kcmp", "pidfd_getfd", "process_madvise"];
 
+const BY_SYS_ADMIN_IN_PODMAN: &[&str] =
+    &["bpf", "fanotify_init", "lookup_dcookie", "perf_event_open", "quotactl", "setdomainname", "sethostname"];
+const BY_SYS_PTRACE_IN_PODMAN: &[&str] = &["kcmp", "process_madvise"];
+
 /// Versions of moby whose profile opened calls to everybody.
 const ANY_HANDLE: Version = (20, 10, 26);
 const ANY_PROCESS_MEMORY: Version = (23, 0, 0);
@@ -84,27 +89,34 @@ type Version = (u32, u32, u32);
 
 /// Which calls the container's profile allows only because of the sensor's capabilities.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Denials {
+pub(crate) struct Denials<'a> {
     /// The target's own capabilities, by number.
     pub(crate) capabilities: u64,
-    /// The engine whose profile it is.
-    pub(crate) engine: Version,
+    /// Whose default profile it is.
+    pub(crate) engine: &'a Engine,
 }
 
 /// An engine's version as it is written, such as `20.10.24+dfsg1`. What is none counts as the newest.
-pub(crate) fn parse_version(text: &str) -> Version {
+fn parse_version(text: &str) -> Version {
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     let mut next = || numbers.next().and_then(Result::ok);
     next().map_or((u32::MAX, 0, 0), |major| (major, next().unwrap_or(0), next().unwrap_or(0)))
 }
 
-impl Denials {
+impl Denials<'_> {
     fn has(self, capability: u32) -> bool {
         self.capabilities >> capability & 1 == 1
     }
 
     /// The denied calls, with the error that they give.
     fn calls(self) -> Vec<(&'static str, i32)> {
+        match self.engine {
+            Engine::Docker(version) => self.calls_in_docker(parse_version(version)),
+            Engine::Podman => self.calls_in_podman(),
+        }
+    }
+
+    fn calls_in_docker(self, version: Version) -> Vec<(&'static str, i32)> {
         let mut calls = vec![];
         let mut deny = |names: &[&'static str]| calls.extend(names.iter().map(|&name| (name, libc::EPERM)));
         if !self.has(SYS_ADMIN) {
@@ -114,16 +126,16 @@ impl Denials {
                     deny(&[name]);
                 }
             }
-            if self.engine < ANY_HANDLE {
+            if version < ANY_HANDLE {
                 deny(&["name_to_handle_at"]);
             }
-            if self.engine >= LSM_CALLS {
+            if version >= LSM_CALLS {
                 deny(BY_SYS_ADMIN_LATER);
             }
         }
         if !self.has(SYS_PTRACE) {
             deny(BY_SYS_PTRACE);
-            if self.engine < ANY_PROCESS_MEMORY {
+            if version < ANY_PROCESS_MEMORY {
                 deny(&["process_vm_readv", "process_vm_writev"]);
             }
         }
@@ -133,11 +145,22 @@ impl Denials {
         }
         calls
     }
+
+    fn calls_in_podman(self) -> Vec<(&'static str, i32)> {
+        let by_admin = if self.has(SYS_ADMIN) { &[] } else { BY_SYS_ADMIN_IN_PODMAN };
+        let by_ptrace = if self.has(SYS_PTRACE) { &[] } else { BY_SYS_PTRACE_IN_PODMAN };
+        by_admin.iter().chain(by_ptrace).map(|&call| (call, libc::EPERM)).collect()
+    }
+
+    /// Whether clone(2) is refused where it would make a namespace.
+    fn denies_namespaces(self) -> bool {
+        matches!(self.engine, Engine::Docker(_)) && !self.has(SYS_ADMIN)
+    }
 }
 
 /// The program for a machine. `denials`: `None` where the user chose the container's profile, which is then left alone.
 /// `notify`: the arguments of calls are to be seen.
-pub(crate) fn program(machine: Machine, denials: Option<Denials>, notify: bool) -> Vec<Instruction> {
+pub(crate) fn program(machine: Machine, denials: Option<Denials<'_>>, notify: bool) -> Vec<Instruction> {
     let mut program = Program::default();
     program.load(ARCHITECTURE);
     for abi in [machine.native, machine.compat] {
@@ -152,7 +175,7 @@ pub(crate) fn program(machine: Machine, denials: Option<Denials>, notify: bool) 
 }
 
 /// What is done about the calls of one ABI; it always ends in a decision.
-fn section(abi: Abi, denials: Option<Denials>, notify: bool) -> Vec<Instruction> {
+fn section(abi: Abi, denials: Option<Denials<'_>>, notify: bool) -> Vec<Instruction> {
     let mut program = Program { instructions: vec![], numbers: abi.numbers() };
     program.load(NUMBER);
     match abi {
@@ -168,7 +191,7 @@ fn section(abi: Abi, denials: Option<Denials>, notify: bool) -> Vec<Instruction>
     for (name, error) in denials.map(Denials::calls).unwrap_or_default() {
         program.when_call(name, errno(error));
     }
-    if denials.is_some_and(|denials| !denials.has(SYS_ADMIN)) {
+    if denials.is_some_and(Denials::denies_namespaces) {
         program.when_argument("clone", 0, JUMP_ANY_BIT, NEW_NAMESPACES, errno(libc::EPERM));
     }
     // Of the calls that it stands for, these two are trapped.
@@ -279,15 +302,22 @@ mod tests {
         run(program, abi.architecture(), abi.numbers()[name], arguments)
     }
 
-    const PLAIN: Denials = Denials { capabilities: 0, engine: (28, 2, 2) };
+    fn docker(version: &str) -> Engine {
+        Engine::Docker(version.to_owned())
+    }
+
+    fn plain(engine: &Engine) -> Denials<'_> {
+        Denials { capabilities: 0, engine }
+    }
 
     #[test]
     fn decides_by_call_and_argument_in_every_abi() {
-        let capable = Denials { capabilities: 1 << SYS_ADMIN | 1 << SYS_PTRACE, ..PLAIN };
+        let new = &docker("28.2.2");
+        let capable = Denials { capabilities: 1 << SYS_ADMIN | 1 << SYS_PTRACE, ..plain(new) };
         let eperm = errno(libc::EPERM);
         let empty = libc::AT_EMPTY_PATH as u64;
         for machine in [X86_64, AARCH64] {
-            let programs = [Some(PLAIN), Some(capable), None].map(|denials| program(machine, denials, true));
+            let programs = [Some(plain(new)), Some(capable), None].map(|denials| program(machine, denials, true));
             for abi in [machine.native, machine.compat] {
                 let look_up = if abi.is_32_bit() { "fstatat64" } else { "newfstatat" };
                 for (name, arguments, wanted) in [
@@ -318,7 +348,7 @@ mod tests {
 
     #[test]
     fn each_abi_has_its_own() {
-        let x86 = program(X86_64, Some(PLAIN), true);
+        let x86 = program(X86_64, Some(plain(&docker("28.2.2"))), true);
         assert_eq!(run(&x86, Abi::X86_64.architecture(), X32 | 2, [0; 6]), errno(libc::ENOSYS));
         for (name, wanted) in [("stat64", NOTIFY), ("open", NOTIFY), ("_llseek", ALLOW), ("umount", errno(libc::EPERM))] {
             assert_eq!(answer(&x86, Abi::I386, name, [0; 6]), wanted, "{name}");
@@ -326,14 +356,14 @@ mod tests {
         for (call, wanted) in [(1, ALLOW), (SOCKET_BIND, NOTIFY), (3, ALLOW), (SOCKET_LISTEN, NOTIFY), (5, ALLOW)] {
             assert_eq!(answer(&x86, Abi::I386, "socketcall", [u64::from(call), 0, 0, 0, 0, 0]), wanted, "{call}");
         }
-        let arm = program(AARCH64, Some(PLAIN), true);
+        let arm = program(AARCH64, Some(plain(&docker("28.2.2"))), true);
         assert_eq!(run(&arm, Abi::Arm.architecture(), 0xf_0002, [0; 6]), ALLOW);
     }
 
     #[test]
     fn without_the_first_sense_only_what_the_monitor_needs_is_trapped() {
         for machine in [X86_64, AARCH64] {
-            let filter = program(machine, Some(PLAIN), false);
+            let filter = program(machine, Some(plain(&docker("28.2.2"))), false);
             for abi in [machine.native, machine.compat] {
                 let answer = |name, first| answer(&filter, abi, name, [first, 0, 0, 0, 0, 0]);
                 for name in ["exit", "exit_group", "kill", "listen"] {
@@ -349,7 +379,7 @@ mod tests {
                 assert_eq!(answer("clone3", 0), errno(libc::ENOSYS));
             }
         }
-        let x86 = program(X86_64, Some(PLAIN), false);
+        let x86 = program(X86_64, Some(plain(&docker("28.2.2"))), false);
         let socket_call = |call| answer(&x86, Abi::I386, "socketcall", [call, 0, 0, 0, 0, 0]);
         assert_eq!((socket_call(2), socket_call(4)), (ALLOW, NOTIFY));
     }
@@ -357,14 +387,15 @@ mod tests {
     #[test]
     fn is_short_enough_for_the_kernel() {
         for machine in [X86_64, AARCH64] {
-            assert!(program(machine, Some(Denials { engine: (0, 0, 0), ..PLAIN }), true).len() < 4096);
+            let engine = &docker("0");
+            assert!(program(machine, Some(plain(engine)), true).len() < 4096);
         }
     }
 
     #[test]
     fn names_in_the_lists_are_names_of_calls() {
         let numbers = [Abi::X86_64, Abi::I386].map(Abi::numbers);
-        for name in [BY_SYS_ADMIN, BY_SYS_ADMIN_LATER, BY_SYS_PTRACE].concat() {
+        for name in [BY_SYS_ADMIN, BY_SYS_ADMIN_LATER, BY_SYS_PTRACE, BY_SYS_ADMIN_IN_PODMAN, BY_SYS_PTRACE_IN_PODMAN].concat() {
             assert!(numbers.iter().any(|numbers| numbers.contains_key(name)), "{name}");
         }
     }
@@ -381,10 +412,30 @@ mod tests {
             ("dev", NOTIFY, NOTIFY, denied),
             ("", NOTIFY, NOTIFY, denied),
         ] {
-            let filter = program(X86_64, Some(Denials { engine: parse_version(version), ..PLAIN }), true);
+            let filter = program(X86_64, Some(plain(&docker(version))), true);
             let answers = ["name_to_handle_at", "process_vm_readv", "process_vm_writev", "lsm_get_self_attr"]
                 .map(|name| answer(&filter, Abi::X86_64, name, [0; 6]));
             assert_eq!(answers, [handle, memory, memory, attribute], "{version}");
+        }
+    }
+
+    #[test]
+    fn podman_leaves_namespaces_to_the_kernel() {
+        let engine = &Engine::Podman;
+        let capable = Denials { capabilities: 1 << SYS_ADMIN | 1 << SYS_PTRACE, engine };
+        let programs = [plain(engine), capable].map(|denials| program(X86_64, Some(denials), true));
+        let eperm = errno(libc::EPERM);
+        for (name, arguments, wanted) in [
+            ("unshare", [0; 6], [NOTIFY; 2]),
+            ("mount", [0; 6], [NOTIFY; 2]),
+            ("process_vm_readv", [0; 6], [NOTIFY; 2]),
+            ("clone3", [0; 6], [ALLOW; 2]),
+            ("clone", [0x1000_0011, 0, 0, 0, 0, 0], [ALLOW; 2]),
+            ("bpf", [0; 6], [eperm, NOTIFY]),
+            ("kcmp", [0; 6], [eperm, NOTIFY]),
+        ] {
+            let got = [0, 1].map(|at| answer(&programs[at], Abi::X86_64, name, arguments));
+            assert_eq!(got, wanted, "{name} {arguments:x?}");
         }
     }
 }

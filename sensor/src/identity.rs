@@ -1,8 +1,11 @@
 //! Who a container's process is: what an engine makes of `USER`, by the image's own passwd and group files.
 //!
 //! The engine would do this itself, but the stub has to start as root. So the rules are the engine's (moby's
-//! `user.GetExecUser`): a number is always an id, and one without an entry is taken as it is; an unknown name is an error; supplementary groups are those that list the user's name, unless a group was given; the primary
-//! group is among them. Pure functions on the files' bytes.
+//! `user.GetExecUser`): a number is always an id, and one without an entry is taken as it is; an unknown
+//! name is an error; supplementary groups are those that list the user's name, unless a group was given. The
+//! primary group is among them, in Podman only where a user is named at all. Pure functions on the files' bytes.
+
+use crate::stub::Engine;
 
 /// Who to become.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,12 +36,13 @@ pub enum IdentityError {
 ///
 /// # Errors
 /// [`IdentityError`] for a name that isn't in its file.
-pub fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, IdentityError> {
+pub fn resolve(engine: &Engine, user: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, IdentityError> {
     let (user, given_group) = match user.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (user, None),
     };
-    let user = if user.is_empty() { "0" } else { user };
+    let is_unnamed = user.is_empty();
+    let user = if is_unnamed { "0" } else { user };
     let number = id(user.as_bytes());
     let entry = lines(passwd).filter(|fields| fields.len() >= 4).find(|fields| match number {
         Some(number) => id(fields[2]) == Some(number),
@@ -55,7 +59,7 @@ pub fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Iden
         (None, None) => return Err(IdentityError::User(user.to_owned())),
     };
     let Some(wanted) = given_group else {
-        let mut groups = vec![own_gid];
+        let mut groups = if is_unnamed && *engine == Engine::Podman { vec![] } else { vec![own_gid] };
         for fields in lines(group).filter(|fields| fields.len() >= 4) {
             let lists_user = name.is_some_and(|name| fields[3].split(|&byte| byte == b',').any(|member| member == name));
             if let (true, Some(gid)) = (lists_user, id(fields[2]))
@@ -93,6 +97,10 @@ mod tests {
         b"root:x:0:0:root:/root:/bin/bash\n# comment\n\nweb:x:33:33:www:/var/www:/sbin/nologin\nbroken\n1000:x:7:8::/odd:\n";
     const GROUP: &[u8] = b"root:x:0:\nadm:x:4:web,root\nweb:x:33:\nextra:x:900:other,web\nweb2:x:901:webby\n";
 
+    fn docker() -> Engine {
+        Engine::Docker("20.10.24".to_owned())
+    }
+
     fn identity(uid: u32, gid: u32, groups: &[u32], home: &str) -> Result<Identity, IdentityError> {
         Ok(Identity { uid, gid, groups: groups.to_vec(), home: home.as_bytes().to_vec() })
     }
@@ -114,9 +122,18 @@ mod tests {
             ("web:nogroup", Err(IdentityError::Group("nogroup".into()))),
             ("4294967295", Err(IdentityError::User("4294967295".into()))),
         ] {
-            assert_eq!(resolve(user, PASSWD, GROUP), wanted, "{user}");
+            assert_eq!(resolve(&docker(), user, PASSWD, GROUP), wanted, "{user}");
         }
-        assert_eq!(resolve("", b"", b""), identity(0, 0, &[0], "/"));
-        assert_eq!(resolve("3:4", b"\xff:\xff", b":::::::"), identity(3, 4, &[4], "/"));
+        assert_eq!(resolve(&docker(), "", b"", b""), identity(0, 0, &[0], "/"));
+        assert_eq!(resolve(&docker(), "3:4", b"\xff:\xff", b":::::::"), identity(3, 4, &[4], "/"));
+    }
+    #[test]
+    fn podman_adds_the_primary_group_of_a_named_user() {
+        let group = b"root:x:0:\nadm:x:4:root,web\n";
+        let groups = |user| resolve(&Engine::Podman, user, PASSWD, group).map(|identity| identity.groups);
+        assert_eq!(
+            [groups(""), groups("0"), groups("web"), groups("web:9")],
+            [vec![4], vec![0, 4], vec![33, 4], vec![9]].map(Ok)
+        );
     }
 }

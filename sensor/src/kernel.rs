@@ -156,17 +156,20 @@ pub(crate) fn fork_single_threaded() -> nix::Result<nix::unistd::ForkResult> {
     unsafe { nix::unistd::fork() }
 }
 
-/// Drops every capability that is not in `keep` from the bounding set.
-pub(crate) fn limit_bounding_set(keep: u64) -> nix::Result<()> {
+/// Drops every capability that is not in `keep` from the bounding set; what is left of it.
+pub(crate) fn limit_bounding_set(keep: u64) -> nix::Result<u64> {
+    let mut left = 0;
     for capability in 0..64 {
         // SAFETY: prctl with numbers only.
         let present = unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) } == 1;
         if present && keep >> capability & 1 == 0 {
             // SAFETY: as above.
             Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })?;
+        } else if present {
+            left |= 1 << capability;
         }
     }
-    Ok(())
+    Ok(left)
 }
 
 /// Sets the permitted and effective capabilities, and clears the inheritable ones.

@@ -21,7 +21,7 @@ use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
 use crate::calls::HERE;
-use crate::filter::{Denials, parse_version, program};
+use crate::filter::{Denials, program};
 use crate::identity::{self, IdentityError};
 use crate::wire::Senses;
 use crate::{handshake, kernel};
@@ -39,16 +39,26 @@ pub struct StubSpec {
     pub session: String,
     /// The user, as the image or the user of slim gave it; empty is root.
     pub user: String,
-    /// The capabilities of a plain run, by number.
+    /// The capabilities of a plain run, by number, where the container has them.
     pub capabilities: u64,
     /// Deny again what the sensor's capabilities opened in the engine's default seccomp profile.
     pub deny: bool,
-    /// The engine's version: its profile depends on it.
-    pub engine: String,
+    /// By whose rules a plain run goes.
+    pub engine: Engine,
     /// How the program is watched.
     pub senses: Senses,
     /// The environment has a HOME by itself, not by the engine's look at root's entry.
     pub home_is_set: bool,
+}
+
+/// An engine, as far as a process in its containers can tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Docker in a version, such as `20.10.24+dfsg1`.
+    Docker(String),
+    /// Podman.
+    Podman,
 }
 
 /// What can keep the stub from becoming the program.
@@ -102,9 +112,9 @@ pub fn run(spec: &StubSpec, command: &[CString]) -> StubError {
 
 fn become_program(spec: &StubSpec, command: &[CString]) -> Result<std::convert::Infallible, StubError> {
     let socket = connect(&spec.socket).map_err(StubError::NoMonitor)?;
-    let identity = identity::resolve(&spec.user, &small_file("/etc/passwd"), &small_file("/etc/group"))?;
+    let identity = identity::resolve(&spec.engine, &spec.user, &small_file("/etc/passwd"), &small_file("/etc/group"))?;
 
-    let denials = spec.deny.then(|| Denials { capabilities: spec.capabilities, engine: parse_version(&spec.engine) });
+    let denials = spec.deny.then_some(Denials { capabilities: spec.capabilities, engine: &spec.engine });
     let listener = kernel::install_filter(&program(HERE, denials, spec.senses.notify)).map_err(StubError::Filter)?;
     let sent = handshake::send(socket.as_fd(), spec.session.as_bytes(), &[listener.as_raw_fd()]);
     sent.map_err(StubError::Handshake)?;
@@ -119,10 +129,12 @@ fn become_program(spec: &StubSpec, command: &[CString]) -> Result<std::convert::
     own_standard_streams(uid);
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
     nix::unistd::setgroups(&groups).map_err(|errno| StubError::Privilege("set the groups", errno))?;
-    kernel::limit_bounding_set(spec.capabilities).map_err(|errno| StubError::Privilege("limit the capabilities", errno))?;
+    // An engine may give less by default than Docker, or have less itself.
+    let limited = kernel::limit_bounding_set(spec.capabilities);
+    let present = limited.map_err(|errno| StubError::Privilege("limit the capabilities", errno))?;
     nix::unistd::setresgid(gid, gid, gid).map_err(|errno| StubError::Privilege("set the group", errno))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(|errno| StubError::Privilege("set the user", errno))?;
-    let capabilities = if uid.is_root() { spec.capabilities } else { 0 };
+    let capabilities = if uid.is_root() { present } else { 0 };
     kernel::set_capabilities(capabilities).map_err(|errno| StubError::Privilege("set the capabilities", errno))?;
 
     let environment = environment(spec, &identity.home);

@@ -131,7 +131,7 @@ where
     let executable = own_executable()?;
     let owner = Owner::this_process().map_err(|error| Failure::internal(format!("no randomness: {error}")))?;
     let engine = Engine::connect(general.host.as_deref(), owner).await?;
-    progress.messages.detail(format!("engine: Docker {} at {}", engine.version, engine.host()));
+    progress.messages.detail(format!("engine: {} {} at {}", engine.kind, engine.version, engine.host()));
     sweep(&engine, progress).await;
     let leftover = Leftover::default();
     let task = tokio::spawn(work(engine.clone(), executable, leftover.clone()));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::report::verification::Verdict;
-use crate::report::{Report, Verification};
+use crate::report::{Evidence, Report, Verification};
 
 /// The result in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -35,6 +35,9 @@ pub struct Summary {
     repaired: usize,
     /// Things in which the original differs from itself.
     noise: usize,
+    /// What one of the senses could not see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded: Option<String>,
     warnings: usize,
     seconds: f64,
     report: Option<PathBuf>,
@@ -67,6 +70,7 @@ impl Summary {
             rounds: verification.map_or(0, |verification| verification.rounds.len()),
             repaired: verification.map_or(0, Verification::repaired),
             noise: verification.map_or(0, |verification| verification.noise),
+            degraded: report.evidence.as_ref().and_then(Evidence::degraded),
             warnings: report.warnings.len(),
             seconds: main_steps.map(|(_, seconds)| seconds).sum(),
             report: path.map(Path::to_owned),
@@ -117,6 +121,9 @@ impl fmt::Display for Summary {
         writeln!(f, ", {} commands run", self.commands)?;
         writeln!(f, "  evidence  {} system calls and {} opens seen, {} lost", self.calls_seen, self.opens_seen, self.lost)?;
         writeln!(f, "  verified  {}", self.verified())?;
+        if let Some(degraded) = &self.degraded {
+            writeln!(f, "  degraded  {degraded}")?;
+        }
         writeln!(f, "  time      {:.1} s", self.seconds)?;
         if let Some(report) = &self.report {
             writeln!(f, "  report    {}", report.display())?;

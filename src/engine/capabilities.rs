@@ -215,13 +215,19 @@ impl CapabilityOptions {
 
     /// `CapAdd` and `CapDrop` for a container that has the plain set and the sensor's.
     ///
-    /// `ALL` stays `ALL`: an engine refuses by name what its kernel hasn't got.
+    /// What the engine gives by default is not named: another engine, or another configuration of it, gives less than
+    /// Docker. `ALL` stays `ALL`: an engine refuses by name what its kernel hasn't got.
     #[must_use]
     pub fn observed(self) -> (Vec<String>, Vec<String>) {
+        let sensor = CapabilitySet::SENSOR;
+        let dropped = self.dropped.set.without(sensor);
         if self.added.all {
-            (vec!["ALL".into()], self.dropped.set.without(CapabilitySet::SENSOR).names())
+            (vec!["ALL".into()], dropped.names())
+        } else if self.dropped.all {
+            (self.added.set.union(sensor).names(), vec!["ALL".into()])
         } else {
-            (self.plain().union(CapabilitySet::SENSOR).names(), vec!["ALL".into()])
+            // A name in both is added; Podman refuses it.
+            (self.added.set.union(sensor).names(), dropped.without(self.added.set).names())
         }
     }
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::io::AsyncWrite;
 
-use super::docker::{Engine, EngineError, refused, status};
+use super::docker::{Engine, EngineError, reason, refused, status};
 use super::owner;
 
 /// A container of ours. It is removed by [`Container::remove`], or by [`Engine::clean_up`] at the end.
@@ -28,6 +28,9 @@ pub struct Container {
     /// Its id.
     pub id: String,
 }
+
+/// How often a removal is tried again: Podman refuses one while the container's program ends by itself.
+const REMOVALS: usize = 5;
 
 /// What a program writes, part by part.
 pub type Parts = Pin<Box<dyn Stream<Item = Result<LogOutput, Api>> + Send>>;
@@ -310,12 +313,23 @@ impl Container {
     /// [`EngineError::Refused`]
     pub async fn remove(&self) -> Result<(), EngineError> {
         tracing::debug!(container = self.id, "remove");
-        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match self.engine.docker.remove_container(&self.id, Some(options)).await {
+        let mut removed = self.try_remove().await;
+        for _ in 0..REMOVALS {
+            match &removed {
+                Err(error) if reason(error).contains("container state improper") => removed = self.try_remove().await,
+                _ => break,
+            }
+        }
+        match removed {
             // 409: somebody is already removing it.
             Err(error) if !matches!(status(&error), Some(404 | 409)) => Err(refused("remove a container")(error)),
             _ => Ok(()),
         }
+    }
+
+    async fn try_remove(&self) -> Result<(), Api> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        self.engine.docker.remove_container(&self.id, Some(options)).await
     }
 }
 
@@ -347,7 +361,7 @@ fn attached_streams(output: Parts, input: Input) -> Attached {
                 None
             }
             Ok(part) => Some(Ok(part.into_bytes())),
-            Err(error) => Some(Err(std::io::Error::other(super::docker::reason(&error)))),
+            Err(error) => Some(Err(std::io::Error::other(reason(&error)))),
         };
         std::future::ready(part)
     });

@@ -3,12 +3,13 @@
 //! Containers are in [`super::container`]. Everything goes through `bollard`; here its calls get names of ours, the
 //! errors that a user can do something about, and the bounds that the API lacks.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use bollard::errors::Error as Api;
-use bollard::models::ImageInspect;
+use bollard::models::{ImageInspect, SystemVersion};
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ImportImageOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
 };
@@ -152,6 +153,31 @@ fn client(endpoint: &Endpoint) -> Result<bollard::Docker, Api> {
     bollard::Docker::connect_with_ssl(&endpoint.host, &key, &certificate, &authority, seconds, version)
 }
 
+/// Who speaks the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Docker's daemon, or what doesn't say that it is something else.
+    Docker,
+    /// Podman's service.
+    Podman,
+}
+
+impl Kind {
+    fn of(version: &SystemVersion) -> Kind {
+        let mut components = version.components.iter().flatten();
+        if components.any(|component| component.name == "Podman Engine") { Kind::Podman } else { Kind::Docker }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Docker => "Docker",
+            Kind::Podman => "Podman",
+        })
+    }
+}
+
 /// A connected daemon.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -159,6 +185,8 @@ pub struct Engine {
     pub(super) owner: Arc<Owner>,
     /// Containers that were created so far.
     pub(super) created: Arc<AtomicU32>,
+    /// What it is.
+    pub kind: Kind,
     /// The daemon's own version, for the report.
     pub version: String,
     /// The architecture that it runs, in the words of images: `amd64`.
@@ -184,6 +212,7 @@ impl Engine {
             docker,
             owner: Arc::new(owner),
             created: Arc::default(),
+            kind: Kind::of(&version),
             version: version.version.unwrap_or_default(),
             architecture: version.arch.unwrap_or_default(),
             host,
@@ -200,6 +229,15 @@ impl Engine {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// By whose rules its containers go.
+    #[must_use]
+    pub fn rules(&self) -> slim_sensor::stub::Engine {
+        match self.kind {
+            Kind::Docker => slim_sensor::stub::Engine::Docker(self.version.clone()),
+            Kind::Podman => slim_sensor::stub::Engine::Podman,
+        }
     }
 
     /// What the daemon says of an image.

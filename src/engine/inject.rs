@@ -1,7 +1,8 @@
 //! How slim's program gets into a container.
 //!
 //! A directory with a random name holds a copy of this executable. Where the daemon runs on our host it is mounted
-//! read-only, which costs nothing; that the daemon finds a name that nobody could guess proves that it sees our files.
+//! read-only, which costs nothing; that the daemon finds a name that nobody could guess proves that it sees our files
+//! (Podman finds whatever it is asked for: see `sight.rs`).
 //! Where it doesn't, the program is uploaded into an anonymous volume (which also works where the root is read-only).
 //!
 //! The packer's mount has a socket besides; the target's has not, so that it can't talk to us.
@@ -13,7 +14,8 @@ use bollard::models::{ContainerCreateBody, Mount, MountType};
 use bytes::Bytes;
 
 use super::container::Container;
-use super::docker::{Engine, EngineError};
+use super::docker::{Engine, EngineError, Kind};
+use super::sight;
 use super::workspace::Workspace;
 
 /// Our executable, ready to be put into containers.
@@ -121,6 +123,10 @@ impl Program {
         body: &ContainerCreateBody,
         with_socket: bool,
     ) -> Result<(Container, bool), EngineError> {
+        let program = self.directory.path().join("program/slim");
+        if engine.kind == Kind::Podman && !sight::listener_sees(engine.host(), &program) {
+            self.must_upload.store(true, Ordering::Relaxed);
+        }
         if !self.must_upload.load(Ordering::Relaxed) {
             match engine.create(role, self.mounted(body, with_socket)).await {
                 Ok(container) => return Ok((container, true)),

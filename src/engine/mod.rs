@@ -7,5 +7,7 @@ pub mod endpoint;
 pub mod inject;
 pub mod options;
 pub mod owner;
+mod sight;
+pub mod stored;
 pub mod volumes;
 pub mod workspace;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, ImageInspect};
+use futures_util::StreamExt;
 use oci_spec::image::RootFs;
 use slim_sensor::wire::PackerSetup;
 use time::OffsetDateTime;
@@ -13,7 +14,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::config::{ImageConfig, RunConfig};
 use super::packer::{Channel, Packer, PackerError};
 use crate::engine::container::{Attached, Container};
-use crate::engine::docker::{Engine, EngineError};
+use crate::engine::docker::{Engine, EngineError, Kind};
 use crate::engine::inject::Program;
 use crate::hidden;
 
@@ -86,6 +87,21 @@ impl SourceImage {
         })
     }
 
+    /// Adds what the engine tells only where it is asked for it: the history, or the whole configuration as it is stored,
+    /// where the engine's words on the image leave something out.
+    ///
+    /// # Errors
+    /// [`SourceError`]
+    pub async fn complete(&mut self, engine: &Engine) -> Result<(), SourceError> {
+        match engine.stored_config(&self.id).await? {
+            Some(config) => {
+                self.config = serde_json::from_slice(&config).map_err(|error| SourceError::Description(error.to_string()))?;
+            }
+            None => self.config.history = engine.history(&self.id).await?,
+        }
+        Ok(())
+    }
+
     /// When it was created, in seconds since 1970; 0 where nobody says.
     #[must_use]
     pub fn created(&self) -> i64 {
@@ -139,7 +155,7 @@ pub async fn open(
         }),
         ..ContainerCreateBody::default()
     };
-    let (container, sees_our_files) = program.create(engine, "packer", &body, true).await?;
+    let (container, _) = program.create(engine, "packer", &body, true).await?;
     let attached = container.attach().await?;
     let (inspected, started) = tokio::join!(container.inspect(), container.start());
     let inspected = inspected?;
@@ -150,11 +166,16 @@ pub async fn open(
         image_created: image.created(),
         made_by_engine: image.made_by_engine(),
     };
-    let stop_timeout = inspected.config.and_then(|config| config.stop_timeout);
+    let own_stop_timeout = image.config.config.as_ref().and_then(|config| config.stop_timeout);
+    let stop_timeout = match engine.kind {
+        Kind::Docker => inspected.config.and_then(|config| config.stop_timeout),
+        // It tells none of the image's, but 0.
+        Kind::Podman => own_stop_timeout,
+    };
     let complaints = attached.complaints.clone();
-    let greeted = match sees_our_files {
-        true => over_socket(listener, &container, attached, setup).await,
-        false => over_streams(attached, setup).await,
+    let greeted = match channel(listener, &container, attached).await {
+        Ok(channel) => greet(channel, setup).await,
+        Err(error) => Err(error),
     };
     let packer = greeted.map_err(|error| match complaints.text() {
         said if said.is_empty() => error,
@@ -163,30 +184,27 @@ pub async fn open(
     Ok((container, packer, stop_timeout))
 }
 
-async fn over_socket(
-    listener: UnixListener,
-    container: &Container,
-    mut attached: Attached,
-    setup: PackerSetup,
-) -> Result<Packer, SourceError> {
-    let accepted = tokio::select! {
-        accepted = listener.accept() => accepted,
-        () = tokio::time::sleep(PATIENCE) => return Err(SourceError::Container("the packer does not call back".to_owned())),
-        code = container.wait() => {
-            // Its last words are on their way.
-            while futures_util::StreamExt::next(&mut attached.output).await.is_some() {}
-            return Err(SourceError::Container(format!("the packer ended with exit code {}", code?)));
+/// The way to the packer: it calls back, or says that it serves on its standard streams.
+async fn channel(listener: UnixListener, container: &Container, mut attached: Attached) -> Result<Box<dyn Channel>, SourceError> {
+    let failed = |reason: String| SourceError::Container(reason);
+    tokio::select! {
+        accepted = listener.accept() => {
+            let (stream, _) = accepted.map_err(PackerError::from)?;
+            let stream = stream.into_std().map_err(PackerError::from)?;
+            stream.set_nonblocking(false).map_err(PackerError::from)?;
+            Ok(Box::new(stream))
         }
-    };
-    let (stream, _) = accepted.map_err(PackerError::from)?;
-    let stream = stream.into_std().map_err(PackerError::from)?;
-    stream.set_nonblocking(false).map_err(PackerError::from)?;
-    greet(Box::new(stream), setup).await
-}
-
-async fn over_streams(attached: Attached, setup: PackerSetup) -> Result<Packer, SourceError> {
-    let stream = tokio::io::join(StreamReader::new(attached.output), attached.input);
-    greet(Box::new(SyncIoBridge::new(stream)), setup).await
+        said = attached.output.next() => match said {
+            Some(Ok(said)) if *said == [hidden::ON_STREAMS] => {
+                let stream = tokio::io::join(StreamReader::new(attached.output), attached.input);
+                Ok(Box::new(SyncIoBridge::new(stream)))
+            }
+            Some(Ok(said)) => Err(failed(format!("the packer says {:?}", said.escape_ascii().to_string()))),
+            Some(Err(error)) => Err(PackerError::from(error).into()),
+            None => Err(failed(format!("the packer ended with exit code {}", container.wait().await?))),
+        },
+        () = tokio::time::sleep(PATIENCE) => Err(failed("the packer does not call back".to_owned())),
+    }
 }
 
 async fn greet(channel: Box<dyn Channel>, setup: PackerSetup) -> Result<Packer, SourceError> {

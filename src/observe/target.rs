@@ -134,11 +134,17 @@ pub struct Finished {
 }
 
 impl TargetSpec {
-    /// Works out the container of `image` with the user's options, in which `ports` can be reached.
+    /// Works out the container of `image` in `engine` with the user's options, in which `ports` can be reached.
     ///
     /// # Errors
     /// [`TargetError::NoCommand`]
-    pub fn new(image: &SourceImage, options: &RunOptions, ports: &[u16], sensor: Sensor) -> Result<TargetSpec, TargetError> {
+    pub fn new(
+        engine: &Engine,
+        image: &SourceImage,
+        options: &RunOptions,
+        ports: &[u16],
+        sensor: Sensor,
+    ) -> Result<TargetSpec, TargetError> {
         let config = image.config.config.clone().unwrap_or_default();
         let or_empty = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
         let command = options.command_line(&or_empty(&config.entrypoint), &or_empty(&config.cmd));
@@ -180,8 +186,8 @@ impl TargetSpec {
             user: options.user.clone().or_else(|| config.user.clone()).unwrap_or_default(),
             capabilities: plain.mask(),
             deny: options.security.seccomp == Seccomp::EngineDefault,
-            engine: String::new(),
             senses: sensor.senses(),
+            engine: engine.rules(),
             home_is_set: home.is_some_and(|home| !home.is_empty()),
         };
         Ok(TargetSpec { body, command, stub, sensor, input: None })
@@ -212,7 +218,7 @@ impl TargetSpec {
         role: &str,
         feed: Feed,
     ) -> Result<Target, TargetError> {
-        let stub = StubSpec { socket: secret(), engine: engine.version.clone(), ..self.stub.clone() };
+        let stub = StubSpec { socket: secret(), ..self.stub.clone() };
         let mut body = self.body.clone();
         let mut words = vec![hidden::STUB.to_owned(), to_json(&stub)];
         words.extend(self.command.iter().cloned());

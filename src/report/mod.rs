@@ -129,6 +129,20 @@ pub struct Evidence {
     pub end: End,
 }
 
+impl Evidence {
+    /// What one of the senses could not see here, in words; nothing was lost by that.
+    #[must_use]
+    pub fn degraded(&self) -> Option<String> {
+        match &self.fanotify {
+            Fanotify::Refused(reason) => Some(format!(
+                "fanotify is refused ({reason}), so what the kernel opens by itself was not seen; the loaders and \
+                 interpreters of kept programs are kept all the same"
+            )),
+            _ => None,
+        }
+    }
+}
+
 /// Several runs of the original.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Runs {

@@ -15,7 +15,7 @@ fn the_result_has_the_names_that_were_asked_for() {
 
     // `latest`, where no tag is given
     let (untagged, _) = tags[0].name.rsplit_once(':').unwrap();
-    let latest = Image { name: format!("{untagged}:latest") };
+    let latest = Image::named(format!("{untagged}:latest"));
     Slim::build(&image, &[NO_HTTP, "--tag", untagged]).run().ok();
     assert_eq!(inspect(&latest.name, ".Id"), inspect(&tags[0].name, ".Id"));
 
@@ -23,7 +23,7 @@ fn the_result_has_the_names_that_were_asked_for() {
     let id = inspect(&image.name, ".Id");
     let digits = &id["sha256:".len()..];
     let short = &digits[..12];
-    let by_id = Image { name: format!("slim-{short}:latest") };
+    let by_id = Image::named(format!("slim-{short}:latest"));
     for spelling in [&id, digits, short, &format!("sha256:{short}")] {
         docker_output(&["rmi", &by_id.name]);
         let run = Slim::new(&["build", spelling, NO_HTTP]).run().ok();

@@ -10,7 +10,7 @@ use crate::support::{Builder, Image, Slim, compile, docker, docker_output};
 const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\n";
 const GROUP: &[u8] = b"root:x:0:\nextra:x:2000:web,root\nweb:x:1000:\nlast:x:900:web\n";
 
-fn facts() -> &'static [u8] {
+pub fn facts() -> &'static [u8] {
     static PROGRAM: OnceLock<Vec<u8>> = OnceLock::new();
     PROGRAM.get_or_init(|| compile(include_str!("../programs/facts.c")))
 }
@@ -75,21 +75,29 @@ fn compare(image: &Image, options: &[&str]) {
 #[track_caller]
 pub fn compare_with(image: &Image, docker_options: &[&str], command: &[&str], options: &[&str]) {
     let plain = docker_output(&[&["run", "--rm"], docker_options, &[image.name.as_str()], command].concat());
-    let mut plain_lines = lines(&String::from_utf8_lossy(&plain.stdout));
     let words =
         [&["--http-probe=false", "--continue-after", "app-exit", "--show-clogs", "--observation-out", "seen.jsonl"], options]
             .concat();
     let run = Slim::build(image, &words).run().ok();
     let log: String = run.stderr().lines().filter_map(|line| line.strip_prefix("| ")).map(|line| format!("{line}\n")).collect();
-    let mut observed_lines = lines(&log);
+    // The engine itself mounts, and sets what `--env` gives, in another order each time. That of the image's ENV counts.
+    let by_chance = [("--volume", "mount "), ("--mount", "mount "), ("--tmpfs", "mount "), ("--env", "variable ")];
+    let by_chance = by_chance.into_iter().filter(|(option, _)| options.contains(option)).map(|(_, beginning)| beginning);
+    compare_facts(options, &String::from_utf8_lossy(&plain.stdout), &log, by_chance);
+    let observation = run.observation("seen.jsonl");
+    assert_eq!(observation.end.exit_code, plain.status.code().map(i64::from), "{options:?}");
+    assert_eq!((observation.end.counters.lost, observation.end.complete), (0, true), "{options:?}");
+}
+
+/// Compares what the program says plainly and observed; lines that begin in one of these ways come in any order.
+#[track_caller]
+pub fn compare_facts<'a>(options: &[&str], plain: &str, observed: &str, by_chance: impl IntoIterator<Item = &'a str>) {
+    let (mut plain_lines, mut observed_lines) = (lines(plain), lines(observed));
     assert!(plain_lines.len() > 500, "{options:?}: the plain run says {plain:?}");
     without_the_known(&mut observed_lines, &mut plain_lines);
-    // The engine itself mounts, and sets what `--env` gives, in another order each time. That of the image's ENV counts.
-    for (option, beginning) in [("--volume", "mount "), ("--mount", "mount "), ("--tmpfs", "mount "), ("--env", "variable ")] {
-        if options.contains(&option) {
-            sort(&mut observed_lines, beginning);
-            sort(&mut plain_lines, beginning);
-        }
+    for beginning in by_chance {
+        sort(&mut observed_lines, beginning);
+        sort(&mut plain_lines, beginning);
     }
     let lacks = |lines: &[String], others: &[String]| -> Vec<String> {
         others.iter().filter(|line| !lines.contains(line)).cloned().collect()
@@ -101,9 +109,6 @@ pub fn compare_with(image: &Image, docker_options: &[&str], command: &[&str], op
         lacks(&observed_lines, &plain_lines),
         lacks(&plain_lines, &observed_lines)
     );
-    let observation = run.observation("seen.jsonl");
-    assert_eq!(observation.end.exit_code, plain.status.code().map(i64::from), "{options:?}");
-    assert_eq!((observation.end.counters.lost, observation.end.complete), (0, true), "{options:?}");
 }
 
 #[test]

@@ -7,13 +7,15 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::archive::hexadecimal;
-use super::{docker_output, unique};
+use super::{Client, unique};
 
 /// An image in the daemon, removed with its slim version when it goes out of scope.
 #[derive(Debug)]
 pub struct Image {
     /// Its name, with a tag.
     pub name: String,
+    /// The way to its daemon.
+    pub client: Client,
 }
 
 /// An image in the making.
@@ -70,6 +72,11 @@ impl Image {
         Builder { archive: tar::Builder::new(vec![]), changes: vec![] }
     }
 
+    /// One that is, or is going to be, in the machine's own daemon.
+    pub fn named(name: String) -> Image {
+        Image { name, client: Client::default() }
+    }
+
     /// The name that a slim version gets where none is given.
     pub fn slim_name(&self) -> String {
         let (name, tag) = self.name.rsplit_once(':').unwrap();
@@ -79,21 +86,18 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
+        // Whatever comes of it: in the middle of a failing test nothing may panic.
+        let said = |arguments: &[&str]| String::from_utf8_lossy(&self.client.output(arguments).stdout).trim().to_owned();
         let id = said(&["image", "inspect", "-f", "{{.Id}}", &self.name]);
-        docker_output(&["rmi", "-f", &self.slim_name()]);
+        said(&["rmi", "-f", &self.slim_name()]);
         // What was built before the last time has lost its name; the history says what it was built from.
         for image in said(&["images", "-q", "--filter", "dangling=true"]).lines() {
             if !id.is_empty() && said(&["history", "--no-trunc", "--format", "{{.Comment}}", image]).contains(&id) {
-                docker_output(&["rmi", image]);
+                said(&["rmi", image]);
             }
         }
-        docker_output(&["rmi", "-f", &self.name]);
+        said(&["rmi", "-f", &self.name]);
     }
-}
-
-/// What the docker client says, whatever comes of it: in the middle of a failing test nothing may panic.
-fn said(arguments: &[&str]) -> String {
-    String::from_utf8_lossy(&docker_output(arguments).stdout).trim().to_owned()
 }
 
 impl Builder {
@@ -164,21 +168,24 @@ impl Builder {
 
     /// Imports it, then adds what a Dockerfile says after its FROM line (LABEL, HEALTHCHECK, STOPSIGNAL, SHELL; no RUN).
     pub fn build_with(self, dockerfile: &str) -> Image {
+        self.build_in(&Client::default(), dockerfile)
+    }
+
+    /// As [`Builder::build_with`], into any daemon.
+    pub fn build_in(self, client: &Client, dockerfile: &str) -> Image {
         let name = format!("{}:1", unique("image"));
         let archive = self.archive.into_inner().unwrap();
-        let mut import = Command::new("docker");
+        let mut import = client.command();
         import.arg("import");
         for change in &self.changes {
             import.args(["--change", change]);
         }
         feed(import.args(["-", &name]), &archive);
         if !dockerfile.is_empty() {
-            feed(
-                Command::new("docker").args(["build", "-q", "-t", &name, "-"]),
-                format!("FROM {name}\n{dockerfile}\n").as_bytes(),
-            );
+            let dockerfile = format!("FROM {name}\n{dockerfile}\n");
+            feed(client.command().args(["build", "-q", "-t", &name, "-"]), dockerfile.as_bytes());
         }
-        Image { name }
+        Image { name, client: client.clone() }
     }
 
     /// Loads it with exactly this configuration, but for `rootfs`: what no Dockerfile can say.
@@ -195,8 +202,8 @@ impl Builder {
         {
             archive = archive.file(path, content, 0o644);
         }
-        feed(Command::new("docker").arg("load"), &archive.archive.into_inner().unwrap());
-        Image { name }
+        feed(Client::default().command().arg("load"), &archive.archive.into_inner().unwrap());
+        Image::named(name)
     }
 }
 

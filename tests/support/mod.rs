@@ -1,6 +1,8 @@
 //! What the tests share: images made from nothing, the executable under test, and the daemon's client.
 
 mod archive;
+mod client;
+mod daemon;
 mod image;
 mod proxy;
 mod running;
@@ -10,6 +12,8 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use archive::{Entries, entries, exported, layer};
+pub use client::Client;
+pub use daemon::Daemon;
 pub use image::{Builder, Image, busybox, large, shell, web};
 pub use proxy::Proxy;
 pub use running::{Running, until};
@@ -29,29 +33,25 @@ pub fn unique(kind: &str) -> String {
 /// # Panics
 /// Where it fails: with what it said.
 pub fn docker(arguments: &[&str]) -> String {
-    let output = docker_output(arguments);
-    assert!(output.status.success(), "docker {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    Client::default().docker(arguments)
 }
 
 /// Runs the docker client, whatever comes of it.
 pub fn docker_output(arguments: &[&str]) -> Output {
-    Command::new("docker").args(arguments).output().expect("the docker client is installed (`tests/run` does that)")
+    Client::default().output(arguments)
 }
 
 /// What a container does: exit code, standard output, standard error.
 pub fn behaviour(image: &str) -> (Option<i32>, String, String) {
-    let output = docker_output(&["run", "--rm", image]);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
+    Client::default().behaviour(image)
 }
 
 /// The slim image does what its original does.
 #[track_caller]
 pub fn same_behaviour(image: &Image) {
-    let fat = behaviour(&image.name);
+    let fat = image.client.behaviour(&image.name);
     assert_eq!(fat.0, Some(0), "the original fails: {fat:?}");
-    assert_eq!(behaviour(&image.slim_name()), fat);
+    assert_eq!(image.client.behaviour(&image.slim_name()), fat);
 }
 
 /// Compiles a C program, statically; the executable's bytes.

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use slim::observe::observation::Observation;
 
-use super::Image;
+use super::{Client, Image};
 
 /// A command line of slim; the report goes to its folder.
 pub struct Slim {
@@ -24,13 +24,29 @@ pub struct Run {
 impl Slim {
     /// `slim build IMAGE`, followed by words.
     pub fn build(image: &Image, words: &[&str]) -> Slim {
-        Slim::new(&[&["build", &image.name], words].concat())
+        Slim::with(&image.client, &[&["build", &image.name], words].concat())
     }
 
     /// Any command line.
     pub fn new(words: &[&str]) -> Slim {
+        Slim::with(&Client::default(), words)
+    }
+
+    /// Any command line, with a daemon.
+    pub fn with(client: &Client, words: &[&str]) -> Slim {
+        Slim::of(client.slim(), words)
+    }
+
+    /// As [`Slim::build`], where the daemon does not see slim's temporary files.
+    pub fn build_elsewhere(image: &Image, words: &[&str]) -> Slim {
+        let slim = Slim::of(image.client.slim_elsewhere(), &[&["build", &image.name], words].concat());
+        let temporary = slim.folder().join("temporary");
+        std::fs::create_dir(&temporary).unwrap();
+        slim.env("TMPDIR", temporary.to_str().unwrap())
+    }
+
+    fn of(mut command: Command, words: &[&str]) -> Slim {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_slim"));
         command.args(words).current_dir(folder.path()).stdin(Stdio::null()).env_remove("SOURCE_DATE_EPOCH");
         Slim { folder, command }
     }

@@ -19,6 +19,10 @@ use super::engine_marks::{Facts, Time, What};
 #[derive(Debug)]
 pub(super) struct Root(OwnedFd);
 
+/// Owner and group that a user namespace shows of a file whose own are not in it (proc(5), `overflowuid`): an engine's root,
+/// where the container's root is somebody else.
+const UNKNOWN_OWNER: (u32, u32) = (65534, 65534);
+
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 impl Root {
@@ -94,7 +98,7 @@ pub(super) fn facts(root: &Root, path: &[u8]) -> Option<Facts> {
     Some(Facts {
         what,
         mode: status.st_mode & 0o7777,
-        by_root: status.st_uid == 0 && status.st_gid == 0,
+        by_root: matches!((status.st_uid, status.st_gid), (0, 0) | UNKNOWN_OWNER),
         modified: modified(&status),
     })
 }

@@ -40,7 +40,7 @@ pub(super) struct Time {
 pub(super) struct Facts {
     pub(super) what: What,
     pub(super) mode: u32,
-    /// Owner and group are 0.
+    /// Owner and group are root's, or the engine's outside of the container's user namespace.
     pub(super) by_root: bool,
     pub(super) modified: Time,
 }

@@ -192,7 +192,7 @@ impl Build<'_> {
             let message = format!("the image is for `{}`, and slim minifies images for `linux` only", image.config.os);
             return Err(Failure { exit: Exit::Image, message });
         }
-        image.config.history = self.engine.history(&image.id).await?;
+        image.complete(self.engine).await?;
         if !self.request.force && image.config.is_slim() {
             let message = format!("`{}` was made by slim already: build from its original, or say `--force`", image.name);
             return Err(Failure { exit: Exit::Image, message });

@@ -14,6 +14,7 @@ use crate::image::source::{self, SourceError, SourceImage};
 use crate::image::tree::Tree;
 use crate::observe::merge::merge;
 use crate::observe::run::{ObserveRequest, Observed, Probes, observe};
+use crate::report::Evidence;
 use crate::verify::Level;
 
 /// The image's tree, and who reads its files.
@@ -113,6 +114,9 @@ impl Build<'_> {
         self.report.probes.health_check = observed.health.clone();
         for (part, seconds) in &observed.seconds {
             self.report.took(&format!("observe: {part}"), *seconds);
+        }
+        if let Some(degraded) = self.report.evidence.as_ref().and_then(Evidence::degraded) {
+            self.warn(format!("the observation is degraded: {degraded}"));
         }
         for warning in &observed.warnings {
             self.warn(warning.clone());

@@ -153,7 +153,9 @@ async fn compare(
 /// An image of the engine.
 async fn find(engine: &Engine, name: &ImageName) -> Result<SourceImage, Failure> {
     let name = name.to_string();
-    Ok(SourceImage::new(&name, engine.image(&name).await?)?)
+    let mut image = SourceImage::new(&name, engine.image(&name).await?)?;
+    image.complete(engine).await?;
+    Ok(image)
 }
 
 impl std::fmt::Display for Outcome {

@@ -19,7 +19,7 @@ use slim_probes::{ExecCommand, ExecRecord, HttpCommand, HttpOptions, HttpResult}
 pub use self::course::{Course, Listening, RunEnd};
 use self::end::DEFAULT_GRACE;
 use super::continue_after::ContinueAfter;
-use super::observation::{Fanotify, Header, Observation, PhaseKind};
+use super::observation::{Header, Observation, PhaseKind};
 use super::recorder::Recorder;
 use super::scene::{LOG_LINES, Scene};
 use super::sensor::Sensor;
@@ -251,18 +251,13 @@ struct Run<'a> {
 impl Run<'_> {
     async fn all(&mut self) -> Result<(), ObserveError> {
         let request = self.request;
-        let spec = TargetSpec::new(request.image, request.options, &self.published_ports(), request.sensor)?;
+        let spec = TargetSpec::new(request.engine, request.image, request.options, &self.published_ports(), request.sensor)?;
         let start = self.recorder.phase(PhaseKind::Start, "");
         let begun = Instant::now();
         (request.progress)(format!("starting `{}`", spec.command.join(" ")));
         let feed = self.recorder.feed(start);
         let target = Arc::new(spec.start(request.engine, request.program, request.volumes, "target", feed).await?);
         self.recorder.mounts(target.mounts.clone());
-        if let Some(Fanotify::Refused(reason)) = target.monitor.status().fanotify {
-            self.warnings.push(format!(
-                "the evidence is degraded: fanotify is refused here ({reason}), so what only the kernel opens is not seen"
-            ));
-        }
         self.took("start", begun);
         self.started = Instant::now();
 
