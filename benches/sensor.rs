@@ -74,6 +74,7 @@ fn main() -> Result<()> {
             figures.push(measure(observer)?);
         }
     }
+    run(&mut docker(&["rmi", "slim-bench/sensor.slim:1"]))?;
     println!("{turns} turns each; median (least to most), in seconds and as ratios to no observer");
     for (workload, (_, words, limits)) in WORKLOADS.iter().enumerate() {
         let mut seconds: Vec<f64> = nobody.iter().map(|figures| figures[workload].0).collect();
