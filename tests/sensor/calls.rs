@@ -18,7 +18,7 @@ fn image() -> Image {
     .unwrap();
     let name = format!("{}:1", unique("image"));
     docker(&["build", "-q", "-t", &name, folder.path().to_str().unwrap()]);
-    Image { name }
+    Image::named(name)
 }
 
 /// Every call that a command makes, its children's included.
