@@ -41,6 +41,8 @@ struct Rounds<'a> {
     verifier: Verifier<'a>,
     /// What was seen of the original.
     originals: Vec<Observation>,
+    /// How often the original executed programs.
+    executed_before: BTreeMap<Vec<u8>, u64>,
     /// Rules that were not tried yet.
     rules: std::slice::Iter<'static, Widening>,
     /// Before the last rule: the plan, and in how many things its image differed.
@@ -113,8 +115,10 @@ impl Build<'_> {
         let expected = shown.next().unwrap_or_default();
         let mut verifier = Verifier::new(setting, expected);
         shown.for_each(|again| verifier.learn(again));
+        let executed_before = runs.first().map(|run| run.executed.clone()).unwrap_or_default();
         let originals = runs.into_iter().map(|run| run.observation).collect();
-        let mut rounds = Rounds { verifier, originals, rules: Widening::ALL.iter(), before_rule: None, refused: vec![] };
+        let (rules, refused) = (Widening::ALL.iter(), vec![]);
+        let mut rounds = Rounds { verifier, originals, executed_before, rules, before_rule: None, refused };
         let begun = Instant::now();
         let mut last: Option<Packed> = None;
         loop {
@@ -318,7 +322,7 @@ impl Build<'_> {
         let lacking = lacking(source, &files, &plan, &trial)?;
         verification.verdict = Verdict::Differs;
         verification.suspects = suspects(&files, &plan, &lacking, &rounds.refused, &trial);
-        verification.diagnosis = diagnosis(&files, &plan, &lacking, &rounds.originals, &trial);
+        verification.diagnosis = diagnosis(&files, &plan, &lacking, &rounds.executed_before, &trial);
         let message = match &trial.restless {
             Some(change) => format!(
                 "the image cannot be verified: the original itself does something else when it is run again; {change}\n\
@@ -435,8 +439,14 @@ fn changed_and_used(files: &Files, plan: &Plan, trial: &Trial) -> Vec<Vec<u8>> {
 }
 
 /// What it probably means.
-fn diagnosis(files: &Files, plan: &Plan, lacking: &[Missing], originals: &[Observation], trial: &Trial) -> Vec<String> {
-    let Observed { observation, course, log, start_failure, .. } = &trial.observed;
+fn diagnosis(
+    files: &Files,
+    plan: &Plan,
+    lacking: &[Missing],
+    executed_before: &BTreeMap<Vec<u8>, u64>,
+    trial: &Trial,
+) -> Vec<String> {
+    let Observed { course, log, executed, start_failure, .. } = &trial.observed;
     let exit_code = match course.end {
         RunEnd::ByItself { exit_code } => Some(exit_code),
         RunEnd::Unknown | RunEnd::Stopped { .. } => None,
@@ -448,18 +458,9 @@ fn diagnosis(files: &Files, plan: &Plan, lacking: &[Missing], originals: &[Obser
         exit_code,
         log: log.join("\n").as_bytes(),
         missing: lacking,
-        executed_before: &originals.first().map(executions).unwrap_or_default(),
-        executed: &executions(observation),
+        executed_before,
+        executed,
     })
-}
-
-/// How often each program was executed.
-fn executions(observation: &Observation) -> BTreeMap<Vec<u8>, u64> {
-    let mut counts = BTreeMap::new();
-    for path_use in observation.uses.iter().filter(|path_use| path_use.access == Access::Exec) {
-        *counts.entry(path_use.absolute()).or_default() += 1;
-    }
-    counts
 }
 
 fn difference_in_words(findings: &[Finding], verification: &Verification) -> String {
