@@ -95,7 +95,7 @@ impl Build<'_> {
     ) -> Result<Packed, Failure> {
         let Some(mut plan) = made.plan.clone() else { return Err(Failure::internal("there is no plan".to_owned())) };
         if let Some(reason) = unverifiable(volumes, &runs) {
-            return self.unverified(source, files, &plan, verification, reason).await;
+            return self.unverified(source, files, &plan, made, verification, reason).await;
         }
         let progress = Arc::clone(self.progress);
         let tell = move |text: String| progress.step(text);
@@ -372,11 +372,13 @@ impl Build<'_> {
         source: &Source,
         files: Files,
         plan: &Arc<Plan>,
+        made: &mut Made,
         verification: &mut Verification,
         reason: String,
     ) -> Result<Packed, Failure> {
         verification.reason = Some(reason.clone());
         if self.request.verification.is_demanded {
+            self.keep_unverified(source, files, plan, made, "cannot be verified").await?;
             let message = format!("the image cannot be verified: {reason}");
             return Err(Failure { exit: Exit::Differs, message });
         }
