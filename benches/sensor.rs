@@ -74,6 +74,7 @@ fn main() -> Result<()> {
             figures.push(measure(observer)?);
         }
     }
+    run(&mut docker(&["rmi", "slim-bench/sensor.slim:1"]))?;
     println!("{turns} turns each; median (least to most), in seconds and as ratios to no observer");
     for (workload, (_, words, limits)) in WORKLOADS.iter().enumerate() {
         let mut seconds: Vec<f64> = nobody.iter().map(|figures| figures[workload].0).collect();
@@ -151,17 +152,18 @@ impl Running {
 
     fn figures(&self) -> Result<Figures> {
         let address = self.address()?;
-        let (lines, cpu, _) = ask(address, b'?')?;
+        let before = ask(address, b'?')?;
         let begun = Instant::now();
         load(address)?;
-        let wall = begun.elapsed();
-        let (_, cpu_after, _) = ask(address, b'q')?;
-        let mut figures: Figures = Default::default();
-        for (figure, (name, cpu, wall)) in figures.iter_mut().zip(lines) {
-            assert!(WORKLOADS.iter().any(|workload| workload.0 == name), "an unknown workload: {name}");
-            *figure = (cpu, wall);
+        let wall = begun.elapsed().as_secs_f64();
+        let after = ask(address, b'q')?;
+        let mut figures = Figures::default();
+        for (figure, (workload, ..)) in figures.iter_mut().zip(WORKLOADS) {
+            let of =
+                |figures: &[(String, (f64, f64))]| figures.iter().find(|(name, _)| name == workload).map(|(_, figure)| *figure);
+            let (before, after) = of(&before).zip(of(&after)).ok_or_else(|| format!("no figures of {workload}"))?;
+            *figure = if workload == "nginx" { (after.0 - before.0, wall) } else { after };
         }
-        figures[WORKLOADS.len() - 1] = (cpu_after - cpu, wall.as_secs_f64());
         Ok(figures)
     }
 
@@ -201,20 +203,18 @@ impl Running {
     }
 }
 
-/// The figures of the workloads, in seconds, and the container's CPU time until now.
-fn ask(address: IpAddr, order: u8) -> Result<(Vec<(String, f64, f64)>, f64, f64)> {
+/// The figures of the workloads, in seconds, by name; the last is the container's CPU time until now.
+fn ask(address: IpAddr, order: u8) -> Result<Vec<(String, (f64, f64))>> {
     let mut stream = TcpStream::connect(SocketAddr::new(address, FIGURES))?;
     stream.write_all(&[order])?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
-    let mut lines = vec![];
-    for line in text.lines() {
+    let figures = text.lines().map(|line| {
         let words: Vec<&str> = line.split(' ').collect();
         let [name, cpu, wall] = words[..] else { return Err(format!("no figures: {line}").into()) };
-        lines.push((name.to_owned(), cpu.parse::<f64>()? / 1e9, wall.parse::<f64>()? / 1e9));
-    }
-    let (_, cpu, wall) = lines.pop().ok_or("no figures")?;
-    Ok((lines, cpu, wall))
+        Ok((name.to_owned(), (cpu.parse::<f64>()? / 1e9, wall.parse::<f64>()? / 1e9)))
+    });
+    figures.collect()
 }
 
 /// Makes requests over connections that are kept.

@@ -1,6 +1,7 @@
 //! The sensor: the target can't tell that it is observed, and nothing of what it does is lost.
 
 pub mod alike;
+mod calls;
 mod lossless;
 mod senses;
 mod signals;

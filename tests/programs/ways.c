@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -38,6 +39,20 @@ static void execve_way(void) { execve("/w/execve", child_words, environ); }
 static void execveat_way(void) { syscall(SYS_execveat, open("/w", O_PATH), "execveat", child_words, environ, 0); }
 static void fexecve_way(void) { fexecve(open("/w/fexecve", O_PATH), child_words, environ); }
 static void script_way(void) { execve("/w/script", child_words, environ); }
+static void nested_way(void) { execve("/w/nested", child_words, environ); }
+static void memfd_way(void) {
+    int program = open("/w/in-memory", O_RDONLY), memory = syscall(SYS_memfd_create, "memory", 0);
+    while (sendfile(memory, program, NULL, 1 << 20) > 0) continue;
+    syscall(SYS_execveat, memory, "", child_words, environ, AT_EMPTY_PATH);
+}
+static void deleted_directory_way(void) {
+    mkdir("/w/short-lived", 0700);
+    chdir("/w/short-lived");
+    rmdir("/w/short-lived");
+    open("relative", O_RDONLY);
+    open("/w/from-nowhere", O_RDONLY);
+    _exit(0);
+}
 static void program_32_way(void) { execve("/w/program-32", child_words, environ); }
 static void chroot_way(void) {
     chroot("/w/chroot");
@@ -106,6 +121,12 @@ int main(int count, char **words) {
     getdents64(open("/w/listed", O_RDONLY | O_DIRECTORY), buffer, sizeof buffer);
 
     mmap(NULL, 1, PROT_READ, MAP_PRIVATE, open("/w/mmap", O_RDONLY), 0);
+    // What is done with an open file needs no name any more.
+    int sink = syscall(SYS_memfd_create, "sink", 0), pipes[2];
+    pipe(pipes);
+    sendfile(sink, open("/w/sendfile", O_RDONLY), NULL, 1);
+    copy_file_range(open("/w/copy-file-range", O_RDONLY), NULL, open("/w/write", O_WRONLY), NULL, 1, 0);
+    splice(open("/w/splice", O_RDONLY), NULL, pipes[1], NULL, 1, 0);
     struct sockaddr_un address = {AF_UNIX, "/w/sockets/made"};
     bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof address);
     struct sockaddr_un abstract = {AF_UNIX, "\0abstract"};
@@ -120,15 +141,20 @@ int main(int count, char **words) {
     as_child(execveat_way);
     as_child(fexecve_way);
     as_child(script_way);
+    as_child(nested_way);
+    as_child(memfd_way);
+    as_child(deleted_directory_way);
     as_child(program_32_way);
     as_child(chroot_way);
     pid_t child;
     if (posix_spawn(&child, "/w/posix-spawn", NULL, NULL, child_words, environ) == 0) waitpid(child, NULL, 0);
-    if ((child = vfork()) == 0) {
-        execve("/w/vfork", child_words, environ);
-        _exit(1);
+    for (int i = 0; i < 500; i++) {
+        if ((child = vfork()) == 0) {
+            execve("/w/vfork", child_words, environ);
+            _exit(1);
+        }
+        waitpid(child, NULL, 0);
     }
-    waitpid(child, NULL, 0);
     pthread_t threads[64];
     for (int i = 0; i < 64; i++) pthread_create(&threads[i], NULL, thread_way, (void *)(intptr_t)i);
     for (int i = 0; i < 64; i++) pthread_join(threads[i], NULL);

@@ -51,6 +51,10 @@ pub fn image() -> Image {
         "rename",
         "unlink",
         "mmap",
+        "sendfile",
+        "copy-file-range",
+        "splice",
+        "from-nowhere",
         "upwards",
         "int-80",
         "opened-by-32",
@@ -80,7 +84,7 @@ pub fn image() -> Image {
         image = image.file(&format!("/w/{name}"), b"x", 0o644);
     }
     image = (0..64).fold(image, |image, number| image.file(&format!("/w/thread-{number}"), b"x", 0o644));
-    for name in ["execve", "execveat", "fexecve", "posix-spawn", "vfork", "interpreter"] {
+    for name in ["execve", "execveat", "fexecve", "posix-spawn", "vfork", "in-memory", "interpreter"] {
         image = image.file(&format!("/w/{name}"), &program, 0o755);
     }
     let mut odd = Builder::header(tar::EntryType::Regular, 0o644);
@@ -93,6 +97,7 @@ pub fn image() -> Image {
     }
     image
         .file("/w/script", b"#!/w/interpreter child\n", 0o755)
+        .file("/w/nested", b"#!/w/script\n", 0o755)
         .file(&format!("/w/{}", "n".repeat(255)), b"x", 0o644)
         .directory("/w/sockets", 0o755)
         .directory("/w/directory/nested", 0o755)
@@ -122,7 +127,9 @@ fn every_way_is_seen() {
         ("mkdir-made", Change), ("unlink", Change), ("directory/../openat2-in-root", Open),
         ("directory/by-descriptor", Open), ("directory", Enter), ("directory/by-directory", Open),
         ("directory/./nested/../by-dots", Open), ("directory/../upwards", Open), ("other", List),
-        ("other/by-fchdir", Open), ("listed", List), ("mmap", Open), ("sockets/made", Change),
+        ("other/by-fchdir", Open), ("listed", List), ("mmap", Open), ("sendfile", Open),
+        ("copy-file-range", Open), ("splice", Open), ("nested", Exec), ("in-memory", Open), ("short-lived", Enter),
+        ("from-nowhere", Open), ("sockets/made", Change),
         ("sockets/relative", Change), ("execve", Exec), ("execveat", Exec), ("fexecve", Lookup), ("script", Exec),
         ("posix-spawn", Exec), ("vfork", Exec), ("chroot", Enter), ("chroot/in-chroot", Open),
         ("chroot/../../relative-in-chroot", Open), ("thread-0", Open), ("thread-63", Open),
@@ -148,10 +155,12 @@ fn every_way_is_seen() {
         assert!(used(&seen, &named(name), access, Sense::Fanotify), "{name} {access:?}");
     }
     assert!((0..64).all(|number| used(&seen, &named(&format!("thread-{number}")), Open, Sense::Notify)));
+    // A file that is only in memory has a name, but not in the image.
+    assert!(!seen.uses.iter().any(|used| used.path.starts_with(b"/memfd:")));
     assert!(!seen.uses.iter().any(|used| used.path.ends_with(b"unused") || used.path.contains(&0)));
 
     for kept in ["openat2", "directory/openat2-in-root", "directory/by-dots", "upwards", "other/by-fchdir", "sockets",
-        "interpreter", "script", "chroot/in-chroot", "chroot/relative-in-chroot", "longest", "stat", "readlink", "mmap"] {
+        "interpreter", "script", "nested", "chroot/in-chroot", "chroot/relative-in-chroot", "longest", "stat", "readlink", "mmap"] {
         assert!(run.keeps(&format!("/w/{kept}")), "{kept}");
     }
     assert!(!run.keeps("/w/unused"));

@@ -75,6 +75,8 @@ pub(crate) const HOT: &[&str] = &[
     "dup2",
     "epoll_wait",
     "select",
+    "fork",
+    "vfork",
     // Only x86.
     "arch_prctl",
     // The same for 32-bit words.

@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use fanotify::low_level::{
     FAN_CLASS_NOTIF, FAN_CLOEXEC, FAN_MARK_ADD, FAN_MARK_FILESYSTEM, FAN_MARK_MOUNT, FAN_NONBLOCK, FAN_ONDIR, FAN_OPEN,
@@ -30,6 +31,8 @@ use crate::wire::{Access, Fanotify, Sense};
 /// `struct fanotify_event_metadata` (linux/fanotify.h): event_len u32, vers u8, reserved u8, metadata_len u16, mask u64,
 /// fd i32, pid i32.
 const EVENT: usize = 24;
+/// Events are left to wait for so long: less than most processes live, as theirs are to be told.
+const PAUSE: Duration = Duration::from_micros(200);
 /// Events read at once.
 const BATCH: usize = 170;
 
@@ -114,6 +117,8 @@ impl Opens {
         loop {
             let mut ready = [PollFd::new(self.group.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut ready, PollTimeout::NONE);
+            // To wake up for each event costs more than the event, and equal ones become one while they wait.
+            std::thread::sleep(PAUSE);
             self.drain(telling);
         }
     }
@@ -175,7 +180,7 @@ fn tell_event(event: Event, last: &mut Last, telling: &Telling) {
         _ => Access::Open,
     };
     let user = User { session: 0, process: event.process, executable };
-    telling.used(user, Used { access, sense: Sense::Fanotify, root: b"", base: b"", path: &path });
+    telling.used(user, Used { access, sense: Sense::Fanotify, root: b"", base: b"", path: &path }, || true);
     // It is about to be another program.
     if access == Access::Exec {
         *last = Last::default();

@@ -95,8 +95,8 @@ impl Telling {
         }
     }
 
-    /// Tells a use, unless the same was told of the same program.
-    pub(super) fn used(&self, user: User<'_>, used: Used<'_>) {
+    /// Tells a use, unless the same was told of the same program; a new one only where it `is_true`.
+    pub(super) fn used(&self, user: User<'_>, used: Used<'_>, is_true: impl FnOnce() -> bool) {
         let mut state = self.state();
         let program = state.program(user.executable);
         let mut key = std::mem::take(&mut state.key);
@@ -107,7 +107,7 @@ impl Telling {
             key.extend_from_slice(part);
             key.push(0);
         }
-        if !state.seen.contains(key.as_slice()) {
+        if !state.seen.contains(key.as_slice()) && is_true() {
             state.seen.insert(key.as_slice().into());
             let process = state.process(user, program);
             state.write(&Record::Path {

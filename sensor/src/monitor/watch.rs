@@ -209,24 +209,22 @@ impl<'a> Watch<'a> {
                     .map_or(directory.clone(), |rest| if rest.is_empty() { b"/".to_vec() } else { rest.to_vec() });
             }
         }
-        if !is_waiting(self.listener.as_fd(), call.id) {
-            return true;
-        }
         let used = (access, root, base);
-        self.tell_used(call.thread, used, length);
+        self.tell_used(call, used, length);
         true
     }
 
-    fn tell_used(&mut self, id: i32, (access, root, base): (Access, Vec<u8>, Vec<u8>), length: usize) {
+    fn tell_used(&mut self, call: &Notification, (access, root, base): (Access, Vec<u8>, Vec<u8>), length: usize) {
         let session = self.session + 1;
-        let user = match thread(&mut self.threads, id) {
+        let user = match thread(&mut self.threads, call.thread) {
             // The first program is executed by the engine, so to say.
             _ if !self.started => User { session, process: self.first, executable: b"" },
             Some(thread) => User { session, process: thread.process, executable: &thread.executable },
-            None => User { session, process: id, executable: b"" },
+            None => User { session, process: call.thread, executable: b"" },
         };
         let used = Used { access, sense: Sense::Notify, root: &root, base: &base, path: &self.path[..length] };
-        self.shared.telling.used(user, used);
+        // If the caller was killed meanwhile, its number may be another's by now, and so what was read.
+        self.shared.telling.used(user, used, || is_waiting(self.listener.as_fd(), call.id));
     }
 
     /// Reads a NUL-ended path of a thread into `self.path`; its length without the NUL.

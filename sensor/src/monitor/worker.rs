@@ -111,7 +111,13 @@ fn follow_controller(shared: &Shared) {
         }
         loop {
             match frames.next_frame().and_then(|frame| frame.map(|frame| frame.message::<Control>()).transpose()) {
-                Ok(Some(Control::Phase(phase))) => shared.telling.tell(&Record::Phase(phase)),
+                Ok(Some(Control::Phase(phase))) => {
+                    // What was opened until now belongs to the phase that ends.
+                    if let Some(opens) = &shared.opens {
+                        opens.drain(&shared.telling);
+                    }
+                    shared.telling.tell(&Record::Phase(phase));
+                }
                 Ok(Some(Control::End)) => shared.end(EndReason::Asked),
                 Ok(Some(Control::Signals)) => {
                     shared.telling.tell(&Record::Signals(process::heeded_signals(1)));
