@@ -223,17 +223,6 @@ fn requests_are_made_as_they_are_described() {
     assert_eq!(run.warnings(), ["`POST /cgi-bin/broken` on port 8080 was answered with 503 Service Unavailable"]);
 }
 
-/// The program at `path` on this machine, with the libraries that it needs.
-fn with_libraries(mut image: Builder, path: &str) -> Builder {
-    let listed = std::process::Command::new("ldd").arg(path).output().unwrap();
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
-    for file in libraries.chain([path]) {
-        image = image.file(file, &std::fs::read(file).unwrap(), 0o755);
-    }
-    image
-}
-
 #[test]
 fn self_signed_certificates_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
@@ -246,7 +235,8 @@ fn self_signed_certificates_are_accepted() {
         .output()
         .expect("openssl is installed (`tests/run` does that)");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let image = with_libraries(pages(), "/usr/bin/openssl")
+    let image = pages()
+        .programs(&["/usr/bin/openssl"])
         .file("/tls/key.pem", &std::fs::read(key).unwrap(), 0o600)
         .file("/tls/certificate.pem", &std::fs::read(certificate).unwrap(), 0o644)
         .change("WORKDIR /www")

@@ -153,10 +153,10 @@ impl Telling {
 impl State {
     /// Counts an execution.
     fn executed(&mut self, path: &[u8]) {
-        match self.executed.get_mut(path) {
-            Some(times) => *times += 1,
-            None if self.executed.len() < MAX_EXECUTED => drop(self.executed.insert(path.into(), 1)),
-            None => {}
+        if let Some(times) = self.executed.get_mut(path) {
+            *times += 1;
+        } else if self.executed.len() < MAX_EXECUTED {
+            self.executed.insert(path.into(), 1);
         }
     }
 

@@ -1,16 +1,17 @@
 //! Rounds: the slim image is tried, and where it does something else than the original, made again with more in it.
 //!
 //! What it looked for in vain comes first. Where there is no such thing, the answers may differ by chance, so the original is
-//! run once more to learn that; then the rules of [`Widening`] are tried one at a time, and one that did not help is taken back.
+//! run once more to learn that; then comes what the plan leaves out though the original uses it, then the rules of [`Widening`]
+//! are tried one at a time, and one that did not help is taken back.
 //! The rounds end when the image does the same, when nothing is left to be tried, or when there were enough of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::packing::Configuration;
 use super::running::ready_in;
-use super::{Build, Files, Made, Source};
+use super::{Build, Files, Made, Source, left_out};
 use crate::cli::failure::Failure;
 use crate::cli::meaning;
 use crate::engine::volumes::Copies;
@@ -96,7 +97,7 @@ impl Build<'_> {
     ) -> Result<Packed, Failure> {
         let Some(mut plan) = made.plan.clone() else { return Err(Failure::internal("there is no plan".to_owned())) };
         if let Some(reason) = unverifiable(volumes, &runs) {
-            return self.unverified(source, files, &plan, verification, reason).await;
+            return self.unverified(source, files, &plan, made, verification, reason).await;
         }
         let progress = Arc::clone(self.progress);
         let tell = move |text: String| progress.step(text);
@@ -188,8 +189,7 @@ impl Build<'_> {
             return Ok((end, files));
         }
         // Answers are not all: what it uses the same way as the original does (a log that is a link) belongs to it.
-        let policy = self.request.keep.looked_at;
-        let additions = lacking.iter().filter(|missing| !is_same || belongs(missing, policy)).map(Missing::addition);
+        let additions = lacking.iter().filter(|missing| !is_same || self.belongs(missing)).map(Missing::addition);
         let additions: Vec<_> = additions.collect();
         if is_same && additions.is_empty() {
             verification.rounds.push(round);
@@ -223,6 +223,14 @@ impl Build<'_> {
             verification.rounds.push(round);
             return Ok((Next::GiveUp, files));
         }
+        let (extended, returned) = self.add_left_out(source, files, plan, &rounds.originals, trial).await?;
+        files = returned;
+        rounds.refused.extend(extended.refused);
+        if !extended.added.is_empty() {
+            note_added(&mut round, &files, &extended.added);
+            verification.rounds.push(round);
+            return Ok((Next::Try(Arc::new(extended.plan)), files));
+        }
         // A rule that did not help is taken back.
         let base = match rounds.before_rule.take() {
             Some((before, differences)) if trial.findings.len() >= differences => before,
@@ -252,7 +260,7 @@ impl Build<'_> {
     }
 
     /// The plan with more in it.
-    async fn extend(
+    pub(super) async fn extend(
         &self,
         source: &Source,
         files: Files,
@@ -296,6 +304,12 @@ impl Build<'_> {
         Ok(widened.await.map_err(|error| Failure::internal(error.to_string()))??)
     }
 
+    /// What the plan would keep if the original had been seen to use it so.
+    pub(super) fn belongs(&self, missing: &Missing) -> bool {
+        let looked_at = self.request.keep.looked_at;
+        !missing.by_sweep && (missing.access != Access::Lookup || looked_at != KeepLookedAt::None)
+    }
+
     fn extras(&self) -> Extras {
         meaning::extras(&self.request.keep).0
     }
@@ -319,9 +333,14 @@ impl Build<'_> {
         verification: &mut Verification,
     ) -> Result<Packed, Failure> {
         let Some(plan) = made.plan.clone() else { return Err(Failure::internal("there is no plan".to_owned())) };
+        let (left_out, files) = self.add_left_out(source, files, &plan, &rounds.originals, &trial).await?;
         let lacking = lacking(source, &files, &plan, &trial)?;
         verification.verdict = Verdict::Differs;
         verification.suspects = suspects(&files, &plan, &lacking, &rounds.refused, &trial);
+        verification.suspects.extend(left_out::suspects(&files, &left_out));
+        let mut told = HashSet::new();
+        verification.suspects.retain(|suspect| told.insert(suspect.path.0.clone()));
+        verification.suspects.truncate(MAX_SUSPECTS);
         verification.diagnosis = diagnosis(&files, &plan, &lacking, &rounds.executed_before, &trial);
         let message = match &trial.restless {
             Some(change) => format!(
@@ -357,11 +376,13 @@ impl Build<'_> {
         source: &Source,
         files: Files,
         plan: &Arc<Plan>,
+        made: &mut Made,
         verification: &mut Verification,
         reason: String,
     ) -> Result<Packed, Failure> {
         verification.reason = Some(reason.clone());
         if self.request.verification.is_demanded {
+            self.keep_unverified(source, files, plan, made, "cannot be verified").await?;
             let message = format!("the image cannot be verified: {reason}");
             return Err(Failure { exit: Exit::Differs, message });
         }
@@ -370,11 +391,6 @@ impl Build<'_> {
         self.check_reproducible(source, files, plan, &packed).await?;
         Ok(packed)
     }
-}
-
-/// What the plan would keep if the original had been seen to use it so.
-fn belongs(missing: &Missing, policy: KeepLookedAt) -> bool {
-    !missing.by_sweep && (missing.access != Access::Lookup || policy != KeepLookedAt::None)
 }
 
 /// Why a second run would not be like the first, where that is so.
@@ -425,14 +441,14 @@ fn suspects(files: &Files, plan: &Plan, lacking: &[Missing], refused: &[(EntryId
     };
     let changed = changed_and_used(files, plan, trial).into_iter();
     let changed = changed.map(|path| Suspect { path: Path(path), reason: "the plan changes its mode or its owner".to_owned() });
-    lacking.iter().map(looked_for).chain(changed).take(MAX_SUSPECTS).collect()
+    lacking.iter().map(looked_for).chain(changed).collect()
 }
 
 /// Entries with other permissions than in the original.
 fn changed_and_used(files: &Files, plan: &Plan, trial: &Trial) -> Vec<Vec<u8>> {
     let is_changed = |kept: &&crate::plan::Kept| kept.mode.is_some() || kept.owner.is_some();
     let mut changed: Vec<Vec<u8>> = plan.entries.iter().filter(is_changed).map(|kept| kept.path.clone()).collect();
-    let used: std::collections::HashSet<Vec<u8>> = trial.observed.observation.uses.iter().map(PathUse::absolute).collect();
+    let used: HashSet<Vec<u8>> = trial.observed.observation.uses.iter().map(PathUse::absolute).collect();
     // Those that were used come first.
     changed.sort_by_key(|path| (!used.contains(path), files.tree.get(path)));
     changed
