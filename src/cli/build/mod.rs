@@ -6,16 +6,17 @@
 
 mod giving_up;
 mod left_out;
+mod leftover;
 mod packing;
 mod planning;
 mod rounds;
 mod running;
 
-use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+pub use self::leftover::Leftover;
 use self::running::Watched;
 use super::failure::Failure;
 use super::meaning;
@@ -36,26 +37,6 @@ use crate::pack::archive::Packed;
 use crate::plan::Plan;
 use crate::report::{Entries, ImageFacts, Report, ResultFacts};
 use crate::verify::Level;
-
-/// What a build leaves, for who cleans up: images without a name.
-#[derive(Debug, Clone, Default)]
-pub struct Leftover(Arc<Mutex<BTreeSet<String>>>);
-
-impl Leftover {
-    fn add(&self, image: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(image);
-    }
-
-    fn remove(&self, image: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(image);
-    }
-
-    /// The images' ids.
-    #[must_use]
-    pub fn images(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-}
 
 /// Builds until `interruption` comes, and writes the report whatever comes of it; what to tell the user.
 ///
@@ -162,6 +143,7 @@ impl Build<'_> {
         let image = self.resolve().await?;
         let tags = self.tags(&image)?;
         let program = Program::prepare(self.executable, self.engine.run(), &image.config.architecture)?;
+        self.leftover.note_in(program.images());
         Ok(Source { image, program, created, tags })
     }
 
