@@ -19,3 +19,4 @@ mod probing;
 mod pull;
 mod sensor;
 mod support;
+mod verify;

@@ -223,17 +223,6 @@ fn requests_are_made_as_they_are_described() {
     assert_eq!(run.warnings(), ["`POST /cgi-bin/broken` on port 8080 was answered with 503 Service Unavailable"]);
 }
 
-/// The program at `path` on this machine, with the libraries that it needs.
-fn with_libraries(mut image: Builder, path: &str) -> Builder {
-    let listed = std::process::Command::new("ldd").arg(path).output().unwrap();
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
-    for file in libraries.chain([path]) {
-        image = image.file(file, &std::fs::read(file).unwrap(), 0o755);
-    }
-    image
-}
-
 #[test]
 fn self_signed_certificates_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
@@ -246,7 +235,8 @@ fn self_signed_certificates_are_accepted() {
         .output()
         .expect("openssl is installed (`tests/run` does that)");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let image = with_libraries(pages(), "/usr/bin/openssl")
+    let image = pages()
+        .programs(&["/usr/bin/openssl"])
         .file("/tls/key.pem", &std::fs::read(key).unwrap(), 0o600)
         .file("/tls/certificate.pem", &std::fs::read(certificate).unwrap(), 0o644)
         .change("WORKDIR /www")
@@ -374,7 +364,7 @@ fn large_outputs_are_taken_to_their_end() {
 }
 
 #[test]
-fn a_health_check_is_run_once() {
+fn a_health_check_is_run_until_it_succeeds() {
     let image = || web().file("/data/health", b"fine", 0o644).link("/bin/check", "busybox").file("/check.sh", b"exit 0", 0o644);
     let checked = |dockerfile: &str| {
         let image = image().build_with(dockerfile);
@@ -386,14 +376,20 @@ fn a_health_check_is_run_once() {
     assert!(run.is_used("/data/health", "health check (/bin/busybox, open)"), "{:?}", run.reasons("/data/health"));
     assert_eq!(run.warnings(), [""; 0]);
 
-    let run = checked("HEALTHCHECK CMD cat /data/health && exit 4");
+    let unhealthy = |dockerfile: &str, problem: &str| {
+        let image = image().build_with(dockerfile);
+        Slim::build(&image, &["--http-probe"]).run().fails(6, &format!("error: the image's health check {problem}"));
+        let run = Slim::build(&image, &["--http-probe", "--verify=off"]).run().ok();
+        assert_eq!(run.warnings(), [format!("the image's health check {problem}")]);
+        run
+    };
+    let run = unhealthy("HEALTHCHECK --interval=10ms CMD cat /data/health && exit 4", "failed with exit code 4");
     assert!(run.keeps("/data/health") && run.keeps("/bin/sh"));
-    assert_eq!(run.warnings(), ["the image's health check failed with exit code 4"]);
-
-    let run = checked("HEALTHCHECK --timeout=1s CMD sleep 1000");
-    assert_eq!(run.warnings(), ["the image's health check did not end in 1 s"]);
-    let run = checked("HEALTHCHECK CMD [\"/missing\"]");
-    assert!(run.warnings()[0].starts_with("the image's health check cannot be run: "), "{:?}", run.warnings());
+    unhealthy("HEALTHCHECK --timeout=1s --retries=1 CMD sleep 1000", "did not end in 1 s");
+    unhealthy("HEALTHCHECK --interval=10ms CMD [\"/missing\"]", "failed with exit code 127");
+    let sometimes = "HEALTHCHECK --interval=10ms CMD cat /data/health && { test -e /tmp/twice || ! touch /tmp/twice; }";
+    let run = checked(sometimes);
+    assert_eq!((run.warnings(), &run.report()["probes"]["health_check"]["exit_code"]), (vec![], &0.into()));
     let run = checked("HEALTHCHECK NONE");
     assert!(run.report()["probes"]["health_check"].is_null());
 }

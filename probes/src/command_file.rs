@@ -86,8 +86,8 @@ pub fn read_command_file(path: &Path) -> Result<Vec<HttpCommand>, CommandFileErr
     with_bodies(parse(path, &read(path)?)?)
 }
 
-fn with_bodies(commands: Vec<(HttpCommand, Option<PathBuf>)>) -> Result<Vec<HttpCommand>, CommandFileError> {
-    let with_body = |(mut command, body_file): (HttpCommand, Option<PathBuf>)| {
+fn with_bodies(commands: Vec<Unread>) -> Result<Vec<HttpCommand>, CommandFileError> {
+    let with_body = |(mut command, body_file): Unread| {
         if let Some(body_file) = body_file {
             command.body = Some(read(&body_file)?.into());
         }
@@ -104,6 +104,9 @@ pub fn read_probe_script(path: &Path) -> Result<(Vec<HttpCommand>, Vec<ExecComma
     let (commands, exec) = parse_script(path, &read(path)?)?;
     Ok((with_bodies(commands)?, exec))
 }
+
+/// A request, and the file of its body, which is still to be read.
+type Unread = (HttpCommand, Option<PathBuf>);
 
 /// Reads all of a file, within the bound.
 fn read(path: &Path) -> Result<Vec<u8>, CommandFileError> {
@@ -151,13 +154,13 @@ pub(crate) fn fuzz(bytes: &[u8]) {
 }
 
 /// The commands in the bytes of a file, each with the path of its body. `path` is for messages.
-fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<(HttpCommand, Option<PathBuf>)>, CommandFileError> {
+fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Unread>, CommandFileError> {
     let file: Commands = serde_json::from_slice(bytes).map_err(|error| CommandFileError::Json { path: path.into(), error })?;
     check_all(path, file.commands)
 }
 
 /// The requests and commands in the bytes of a script.
-fn parse_script(path: &Path, bytes: &[u8]) -> Result<(Vec<(HttpCommand, Option<PathBuf>)>, Vec<ExecCommand>), CommandFileError> {
+fn parse_script(path: &Path, bytes: &[u8]) -> Result<(Vec<Unread>, Vec<ExecCommand>), CommandFileError> {
     let script: Script = serde_json::from_slice(bytes).map_err(|error| CommandFileError::Json { path: path.into(), error })?;
     let commands = check_all(path, script.commands)?;
     let exec = script.exec.iter().zip(1..).map(|(text, number)| {
@@ -166,7 +169,7 @@ fn parse_script(path: &Path, bytes: &[u8]) -> Result<(Vec<(HttpCommand, Option<P
     Ok((commands, exec.collect::<Result<_, _>>()?))
 }
 
-fn check_all(path: &Path, commands: Vec<Command>) -> Result<Vec<(HttpCommand, Option<PathBuf>)>, CommandFileError> {
+fn check_all(path: &Path, commands: Vec<Command>) -> Result<Vec<Unread>, CommandFileError> {
     let numbered = commands.into_iter().zip(1..);
     numbered
         .map(|(command, number)| {
@@ -179,7 +182,7 @@ fn check_all(path: &Path, commands: Vec<Command>) -> Result<Vec<(HttpCommand, Op
 }
 
 impl Command {
-    fn check(self) -> Result<(HttpCommand, Option<PathBuf>), CommandError> {
+    fn check(self) -> Result<Unread, CommandError> {
         let body_file = non_empty(self.body_file).map(PathBuf::from);
         let body = non_empty(self.body).map(Bytes::from);
         let default_method = if body.is_some() || body_file.is_some() { "POST" } else { "GET" };
@@ -218,7 +221,7 @@ mod tests {
     use super::*;
     use crate::command::Protocol;
 
-    fn parse_text(text: &str) -> Result<Vec<(HttpCommand, Option<PathBuf>)>, CommandFileError> {
+    fn parse_text(text: &str) -> Result<Vec<Unread>, CommandFileError> {
         parse(Path::new("probes.json"), text.as_bytes())
     }
 

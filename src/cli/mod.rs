@@ -15,6 +15,7 @@ mod run;
 pub mod style;
 pub mod summary;
 pub mod told;
+mod verification_flags;
 pub mod verify;
 pub mod words;
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::cli::args::{Cli, Verb};
 use crate::engine::options::mounts::MountRequest;
+use crate::verify::Level;
 
 /// A machine with a few files and one variable.
 struct Machine;

@@ -3,7 +3,7 @@
 //! A run may have several containers (a command that is probed after the target has ended gets one of its own), each with
 //! a monitor that numbers processes by itself; the observation numbers them all anew. Phases are numbered here.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slim_sensor::calls::{Abi, HERE};
@@ -29,6 +29,7 @@ struct Gathered {
     notes: BTreeSet<String>,
     fanotify: Option<Fanotify>,
     tail_unknown: bool,
+    executed: BTreeMap<Vec<u8>, u64>,
     exit_code: Option<i64>,
 }
 
@@ -88,6 +89,12 @@ impl Recorder {
     #[must_use]
     pub fn losses(&self) -> Vec<String> {
         self.gathered().losses.clone()
+    }
+
+    /// How often programs were executed, by the path as it was written, where that was several times.
+    #[must_use]
+    pub fn executed(&self) -> BTreeMap<Vec<u8>, u64> {
+        self.gathered().executed.clone()
     }
 
     /// The observation; the recorder is empty then.
@@ -159,6 +166,7 @@ impl Feed {
                     phase: self.phase,
                 });
             }
+            Record::Executed { path, times } => *gathered.executed.entry(path.clone()).or_default() += times,
             Record::Phase(phase) => self.phase = (*phase).min(gathered.phases.len().saturating_sub(1) as u32),
             Record::Note(note) => drop(gathered.notes.insert(note.clone())),
             Record::Lost(what) => gathered.losses.push(what.clone()),

@@ -17,7 +17,7 @@ use crate::observe::run::{Course, RunEnd};
 use crate::observe::target::How;
 
 /// So many differences are told in full.
-const MAX_FINDINGS: usize = 100;
+pub(super) const MAX_FINDINGS: usize = 100;
 /// A program may need so much longer to stop than the other one.
 const STOP_FACTOR: u32 = 3;
 /// And so much on top, for a busy machine.
@@ -65,6 +65,11 @@ impl Finding {
 
     pub(super) fn happened(probe: String, what: &str, expected: String, got: String) -> Finding {
         Finding { probe, what: what.to_owned(), place: None, expected, got, noise: false, is_text: false }
+    }
+
+    /// Whether both are of the same part of the same answer.
+    pub(super) fn is_of_the_same(&self, other: &Finding) -> bool {
+        (&self.probe, &self.what) == (&other.probe, &other.what)
     }
 
     /// Whether only what was said differs.

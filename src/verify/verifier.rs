@@ -9,7 +9,7 @@ use std::time::Duration;
 use slim_probes::ExecCommand;
 
 use super::Level;
-use super::judge::{Finding, judge};
+use super::judge::{Finding, MAX_FINDINGS, judge};
 use super::noise::Noise;
 use super::shown::Shown;
 use crate::engine::docker::Engine;
@@ -154,9 +154,8 @@ impl<'a> Verifier<'a> {
         }
         let (_, shown) = self.run(image, "slim image again").await?;
         let again: Vec<Finding> = judge(&self.expected, &shown, &self.noise, self.setting.level);
-        let is_same_place = |one: &Finding, other: &Finding| one.probe == other.probe && one.what == other.what;
         let before = trial.findings.len();
-        trial.findings.retain(|finding| again.iter().any(|other| !other.noise && is_same_place(finding, other)));
+        trial.findings.retain(|finding| again.iter().any(|other| !other.noise && finding.is_of_the_same(other)));
         trial.findings.extend(again.into_iter().filter(|finding| !finding.noise && !finding.is_text()));
         trial.noise += before.saturating_sub(trial.findings.len());
         Ok(())
@@ -168,23 +167,32 @@ impl<'a> Verifier<'a> {
         (trial.noise, trial.findings) = (noise.len(), findings);
     }
 
-    /// What was taken for noise may be a lasting change: what really is noise hardly ever comes twice. So where the slim image
-    /// does exactly what the fat one did in a later run, that is looked at once more.
+    /// What was taken for noise may be a lasting change: what really is noise hardly ever comes twice. So what the slim image
+    /// shows just as the fat one did in a later run, but other than in the first, is looked at once more.
     async fn restlessness(&mut self, trial: &Trial) -> Result<Option<Finding>, ObserveError> {
-        if self.setting.level != Level::Strict || trial.noise == 0 {
+        if self.setting.level != Level::Strict || trial.noise == 0 || self.again.is_empty() {
             return Ok(None);
         }
         let Some(fat) = self.setting.fat else { return Ok(None) };
-        let is_like = |one: &Shown, other: &Shown| judge(one, other, &Noise::default(), Level::Strict).is_empty();
-        while let Some(last) = self.again.last().filter(|last| is_like(last, &trial.shown)) {
-            if self.again.len() >= MAX_AGAIN {
-                let change = judge(&self.expected, last, &Noise::default(), Level::Strict).into_iter().next();
-                return Ok(change);
+        let differences = |one: &Shown| judge(one, &trial.shown, &Noise::default(), Level::Strict);
+        let mut lasting = differences(&self.expected);
+        let mut looked_at = 0;
+        loop {
+            for later in &self.again[looked_at..] {
+                let by_chance = differences(later);
+                // Those that are not told may be of anything.
+                if by_chance.len() >= MAX_FINDINGS {
+                    return Ok(None);
+                }
+                lasting.retain(|finding| !by_chance.iter().any(|other| finding.is_of_the_same(other)));
+            }
+            looked_at = self.again.len();
+            if lasting.is_empty() || looked_at >= MAX_AGAIN {
+                return Ok(lasting.into_iter().next());
             }
             let (_, again) = self.run(fat, "original again").await?;
             self.again.push(again);
         }
-        Ok(None)
     }
 
     /// Runs an image; the error is only of what the image can't be blamed for.

@@ -1,7 +1,9 @@
 //! Images made from nothing: a tar in memory, imported into the daemon with a configuration.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -147,6 +149,15 @@ impl Builder {
         self.entry(path, Builder::header(tar::EntryType::Regular, mode), content)
     }
 
+    /// Programs of this machine, each at its path, with the libraries that they need.
+    pub fn programs(self, paths: &[&str]) -> Builder {
+        let mut files: BTreeSet<String> = paths.iter().map(|&path| path.to_owned()).collect();
+        for path in paths {
+            files.extend(libraries(Path::new(path)));
+        }
+        files.iter().fold(self, |image, file| image.file(file, &std::fs::read(file).unwrap(), 0o755))
+    }
+
     pub fn directory(self, path: &str, mode: u32) -> Builder {
         self.entry(&format!("{path}/"), Builder::header(tar::EntryType::Directory, mode), b"")
     }
@@ -225,6 +236,13 @@ impl Builder {
         feed(Client::default().command().arg("load"), &archive.archive.into_inner().unwrap());
         Image::named(name)
     }
+}
+
+/// The libraries of this machine that a program needs, with the loader.
+fn libraries(program: &Path) -> Vec<String> {
+    let listed = Command::new("ldd").arg(program).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    listed.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
 }
 
 fn feed(command: &mut Command, input: &[u8]) {

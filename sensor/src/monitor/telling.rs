@@ -14,6 +14,11 @@ use super::process;
 use crate::calls::{Abi, HERE};
 use crate::wire::{Access, Counters, EndReason, Record, Sense, put_message};
 
+/// So many paths are counted by their executions: a program that is restarted over and over is among the first.
+const MAX_EXECUTED: usize = 4096;
+/// So many of them are told.
+const MAX_EXECUTED_TOLD: usize = 64;
+
 /// A use of a path by a thread of some process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Used<'a> {
@@ -51,6 +56,8 @@ struct State {
     /// The record of a program in a process.
     processes: HashMap<(i32, u32), u32>,
     notes: BTreeSet<&'static str>,
+    /// How often each path was executed, as far as they are few.
+    executed: HashMap<Box<[u8]>, u64>,
     counters: Counters,
     syscalls: BTreeSet<(Abi, u32)>,
     ended: bool,
@@ -98,6 +105,9 @@ impl Telling {
     /// Tells a use, unless the same was told of the same program; a new one only where it `is_true`.
     pub(super) fn used(&self, user: User<'_>, used: Used<'_>, is_true: impl FnOnce() -> bool) {
         let mut state = self.state();
+        if used.access == Access::Exec && used.sense == Sense::Notify {
+            state.executed(used.path);
+        }
         let program = state.program(user.executable);
         let mut key = std::mem::take(&mut state.key);
         key.clear();
@@ -130,12 +140,26 @@ impl Telling {
             let of = |abi| state.syscalls.iter().filter(|(of, _)| *of == abi).map(|(_, number)| *number).collect();
             let (syscalls, compat_syscalls) = (of(HERE.native), of(HERE.compat));
             let counters = state.counters;
+            let mut executed: Vec<_> = std::mem::take(&mut state.executed).into_iter().filter(|(_, times)| *times > 1).collect();
+            executed.sort_unstable_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+            for (path, times) in executed.into_iter().take(MAX_EXECUTED_TOLD) {
+                state.write(&Record::Executed { path: path.into(), times });
+            }
             state.write(&Record::End { reason, counters, syscalls, compat_syscalls });
         }
     }
 }
 
 impl State {
+    /// Counts an execution.
+    fn executed(&mut self, path: &[u8]) {
+        if let Some(times) = self.executed.get_mut(path) {
+            *times += 1;
+        } else if self.executed.len() < MAX_EXECUTED {
+            self.executed.insert(path.into(), 1);
+        }
+    }
+
     fn program(&mut self, executable: &[u8]) -> u32 {
         if let Some(&program) = self.programs.get(executable) {
             return program;

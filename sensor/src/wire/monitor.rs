@@ -131,6 +131,14 @@ pub enum Record {
     /// waits for. The kernel drops all others (but SIGKILL and SIGSTOP from outside) before a pid namespace's first process.
     /// Bit 0 is signal 1.
     Signals(u64),
+    /// A program was executed so often, where that was several times; told at the end.
+    Executed {
+        /// As it was written.
+        #[serde(with = "serde_bytes")]
+        path: Vec<u8>,
+        /// How often.
+        times: u64,
+    },
     /// Evidence was lost; in words.
     Lost(String),
     /// The last record. What comes later than this was not asked for.

@@ -4,6 +4,8 @@
 //! ends the build, the report says how far it came. The steps are in the modules below: what is run, what is kept, what is packed,
 //! and the rounds of trying the result and repairing it.
 
+mod giving_up;
+mod left_out;
 mod packing;
 mod planning;
 mod rounds;

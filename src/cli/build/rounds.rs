@@ -1,7 +1,8 @@
 //! Rounds: the slim image is tried, and where it does something else than the original, made again with more in it.
 //!
 //! What it looked for in vain comes first. Where there is no such thing, the answers may differ by chance, so the original is
-//! run once more to learn that; then the rules of [`Widening`] are tried one at a time, and one that did not help is taken back.
+//! run once more to learn that; then comes what the plan leaves out though the original uses it, then the rules of [`Widening`]
+//! are tried one at a time, and one that did not help is taken back.
 //! The rounds end when the image does the same, when nothing is left to be tried, or when there were enough of them.
 
 use std::collections::BTreeMap;
@@ -14,39 +15,34 @@ use super::{Build, Files, Made, Source};
 use crate::cli::failure::Failure;
 use crate::cli::meaning;
 use crate::engine::volumes::Copies;
-use crate::escape::escape;
-use crate::exit::Exit;
 use crate::image::packer::TreeContents;
 use crate::image::source::SourceImage;
 use crate::image::tree::EntryId;
 use crate::observe::observation::{Access, Observation, PathUse};
-use crate::observe::run::{Observed, Probes, RunEnd};
+use crate::observe::run::{Observed, Probes};
 use crate::pack::archive::Packed;
 use crate::plan::{
     Addition, ExtendInput, Extended, Extras, KeepLookedAt, Missing, Plan, WidenInput, Widening, extend, missing, widen,
 };
-use crate::report::verification::{Path, Round, Suspect, Verdict, Verification};
-use crate::verify::diagnosis::{Facts, diagnose};
-use crate::verify::{Finding, Setting, Shown, Trial, Verifier};
+use crate::report::verification::{Path, Round, Verdict, Verification};
+use crate::verify::{Setting, Shown, Trial, Verifier};
 
 /// So many added paths of a round are told as examples.
 const EXAMPLES: usize = 20;
-/// So many differences are told in the message of a failure.
-const TOLD: usize = 5;
-/// So many suspects are told in the report.
-const MAX_SUSPECTS: usize = 100;
 
 /// Where the rounds are.
-struct Rounds<'a> {
+pub(super) struct Rounds<'a> {
     verifier: Verifier<'a>,
     /// What was seen of the original.
-    originals: Vec<Observation>,
+    pub(super) originals: Vec<Observation>,
+    /// How often the original executed programs.
+    pub(super) executed_before: BTreeMap<Vec<u8>, u64>,
     /// Rules that were not tried yet.
     rules: std::slice::Iter<'static, Widening>,
     /// Before the last rule: the plan, and in how many things its image differed.
     before_rule: Option<(Arc<Plan>, usize)>,
     /// What the user excluded though the image looks for it.
-    refused: Vec<(EntryId, String)>,
+    pub(super) refused: Vec<(EntryId, String)>,
 }
 
 /// What is to be done after a trial.
@@ -94,7 +90,7 @@ impl Build<'_> {
     ) -> Result<Packed, Failure> {
         let Some(mut plan) = made.plan.clone() else { return Err(Failure::internal("there is no plan".to_owned())) };
         if let Some(reason) = unverifiable(volumes, &runs) {
-            return self.unverified(source, files, &plan, verification, reason).await;
+            return self.unverified(source, files, &plan, made, verification, reason).await;
         }
         let progress = Arc::clone(self.progress);
         let tell = move |text: String| progress.step(text);
@@ -113,8 +109,10 @@ impl Build<'_> {
         let expected = shown.next().unwrap_or_default();
         let mut verifier = Verifier::new(setting, expected);
         shown.for_each(|again| verifier.learn(again));
+        let executed_before = runs.first().map(|run| run.executed.clone()).unwrap_or_default();
         let originals = runs.into_iter().map(|run| run.observation).collect();
-        let mut rounds = Rounds { verifier, originals, rules: Widening::ALL.iter(), before_rule: None, refused: vec![] };
+        let (rules, refused) = (Widening::ALL.iter(), vec![]);
+        let mut rounds = Rounds { verifier, originals, executed_before, rules, before_rule: None, refused };
         let begun = Instant::now();
         let mut last: Option<Packed> = None;
         loop {
@@ -184,8 +182,7 @@ impl Build<'_> {
             return Ok((end, files));
         }
         // Answers are not all: what it uses the same way as the original does (a log that is a link) belongs to it.
-        let policy = self.request.keep.looked_at;
-        let additions = lacking.iter().filter(|missing| !is_same || belongs(missing, policy)).map(Missing::addition);
+        let additions = lacking.iter().filter(|missing| !is_same || self.belongs(missing)).map(Missing::addition);
         let additions: Vec<_> = additions.collect();
         if is_same && additions.is_empty() {
             verification.rounds.push(round);
@@ -219,6 +216,14 @@ impl Build<'_> {
             verification.rounds.push(round);
             return Ok((Next::GiveUp, files));
         }
+        let (extended, returned) = self.add_left_out(source, files, plan, &rounds.originals, trial).await?;
+        files = returned;
+        rounds.refused.extend(extended.refused);
+        if !extended.added.is_empty() {
+            note_added(&mut round, &files, &extended.added);
+            verification.rounds.push(round);
+            return Ok((Next::Try(Arc::new(extended.plan)), files));
+        }
         // A rule that did not help is taken back.
         let base = match rounds.before_rule.take() {
             Some((before, differences)) if trial.findings.len() >= differences => before,
@@ -248,7 +253,7 @@ impl Build<'_> {
     }
 
     /// The plan with more in it.
-    async fn extend(
+    pub(super) async fn extend(
         &self,
         source: &Source,
         files: Files,
@@ -292,6 +297,12 @@ impl Build<'_> {
         Ok(widened.await.map_err(|error| Failure::internal(error.to_string()))??)
     }
 
+    /// What the plan would keep if the original had been seen to use it so.
+    pub(super) fn belongs(&self, missing: &Missing) -> bool {
+        let looked_at = self.request.keep.looked_at;
+        !missing.by_sweep && (missing.access != Access::Lookup || looked_at != KeepLookedAt::None)
+    }
+
     fn extras(&self) -> Extras {
         meaning::extras(&self.request.keep).0
     }
@@ -303,74 +314,6 @@ impl Build<'_> {
             self.leftover.remove(&id);
         }
     }
-
-    /// Tells why there is no good image; tags it all the same where that was asked for.
-    async fn give_up(
-        &mut self,
-        source: &Source,
-        files: Files,
-        made: &mut Made,
-        rounds: &Rounds<'_>,
-        trial: Trial,
-        verification: &mut Verification,
-    ) -> Result<Packed, Failure> {
-        let Some(plan) = made.plan.clone() else { return Err(Failure::internal("there is no plan".to_owned())) };
-        let lacking = lacking(source, &files, &plan, &trial)?;
-        verification.verdict = Verdict::Differs;
-        verification.suspects = suspects(&files, &plan, &lacking, &rounds.refused, &trial);
-        verification.diagnosis = diagnosis(&files, &plan, &lacking, &rounds.originals, &trial);
-        let message = match &trial.restless {
-            Some(change) => format!(
-                "the image cannot be verified: the original itself does something else when it is run again; {change}\n\
-                 give it the state that it needs with `--volume`, or compare less with `--verify=run`"
-            ),
-            None => difference_in_words(&trial.findings, verification),
-        };
-        verification.differences = trial.restless.clone().into_iter().chain(trial.findings).collect();
-        self.keep_unverified(source, files, &plan, made, "differs").await?;
-        Err(Failure { exit: Exit::Differs, message })
-    }
-
-    async fn keep_unverified(
-        &mut self,
-        source: &Source,
-        files: Files,
-        plan: &Arc<Plan>,
-        made: &mut Made,
-        why: &str,
-    ) -> Result<(), Failure> {
-        if self.request.verification.keep_unverified {
-            let (packed, _) = self.pack(files, plan, Configuration::new(source, Some(why.to_owned()))).await?;
-            made.packed = Some(packed);
-        }
-        Ok(())
-    }
-
-    /// The result of a build that can't be verified: named all the same, as nothing is known to be wrong with it, but where
-    /// verification was asked for in so many words.
-    async fn unverified(
-        &mut self,
-        source: &Source,
-        files: Files,
-        plan: &Arc<Plan>,
-        verification: &mut Verification,
-        reason: String,
-    ) -> Result<Packed, Failure> {
-        verification.reason = Some(reason.clone());
-        if self.request.verification.is_demanded {
-            let message = format!("the image cannot be verified: {reason}");
-            return Err(Failure { exit: Exit::Differs, message });
-        }
-        self.warn(format!("the result is unverified: {reason}"));
-        let (packed, files) = self.pack(files, plan, Configuration::new(source, None)).await?;
-        self.check_reproducible(source, files, plan, &packed).await?;
-        Ok(packed)
-    }
-}
-
-/// What the plan would keep if the original had been seen to use it so.
-fn belongs(missing: &Missing, policy: KeepLookedAt) -> bool {
-    !missing.by_sweep && (missing.access != Access::Lookup || policy != KeepLookedAt::None)
 }
 
 /// Why a second run would not be like the first, where that is so.
@@ -398,7 +341,7 @@ fn slim_image(source: &Source, packed: &Packed) -> SourceImage {
 }
 
 /// What the tried image looked for in vain.
-fn lacking(source: &Source, files: &Files, plan: &Plan, trial: &Trial) -> Result<Vec<Missing>, Failure> {
+pub(super) fn lacking(source: &Source, files: &Files, plan: &Plan, trial: &Trial) -> Result<Vec<Missing>, Failure> {
     let mut is_kept = vec![false; files.tree.len()];
     plan.ids(&files.tree)?.into_iter().for_each(|id| is_kept[id.0 as usize] = true);
     let is_kept = |id: EntryId| is_kept[id.0 as usize];
@@ -408,73 +351,4 @@ fn lacking(source: &Source, files: &Files, plan: &Plan, trial: &Trial) -> Result
 fn note_added(round: &mut Round, files: &Files, added: &[EntryId]) {
     round.added = added.len();
     round.examples = added.iter().take(EXAMPLES).map(|&id| Path(files.tree.path(id))).collect();
-}
-
-/// What may be the cause, the likeliest first.
-fn suspects(files: &Files, plan: &Plan, lacking: &[Missing], refused: &[(EntryId, String)], trial: &Trial) -> Vec<Suspect> {
-    let path = |id: EntryId| Path(files.tree.path(id));
-    let looked_for = |missing: &Missing| {
-        let excluded = refused.iter().find(|(id, _)| *id == missing.entry);
-        let excluded = excluded.map(|(_, option)| format!("; `{option}` excludes it")).unwrap_or_default();
-        let reason = format!("`{}` looks for it during {}{excluded}", escape(&missing.by), missing.during.0);
-        Suspect { path: path(missing.entry), reason }
-    };
-    let changed = changed_and_used(files, plan, trial).into_iter();
-    let changed = changed.map(|path| Suspect { path: Path(path), reason: "the plan changes its mode or its owner".to_owned() });
-    lacking.iter().map(looked_for).chain(changed).take(MAX_SUSPECTS).collect()
-}
-
-/// Entries with other permissions than in the original.
-fn changed_and_used(files: &Files, plan: &Plan, trial: &Trial) -> Vec<Vec<u8>> {
-    let is_changed = |kept: &&crate::plan::Kept| kept.mode.is_some() || kept.owner.is_some();
-    let mut changed: Vec<Vec<u8>> = plan.entries.iter().filter(is_changed).map(|kept| kept.path.clone()).collect();
-    let used: std::collections::HashSet<Vec<u8>> = trial.observed.observation.uses.iter().map(PathUse::absolute).collect();
-    // Those that were used come first.
-    changed.sort_by_key(|path| (!used.contains(path), files.tree.get(path)));
-    changed
-}
-
-/// What it probably means.
-fn diagnosis(files: &Files, plan: &Plan, lacking: &[Missing], originals: &[Observation], trial: &Trial) -> Vec<String> {
-    let Observed { observation, course, log, start_failure, .. } = &trial.observed;
-    let exit_code = match course.end {
-        RunEnd::ByItself { exit_code } => Some(exit_code),
-        RunEnd::Unknown | RunEnd::Stopped { .. } => None,
-    };
-    diagnose(&Facts {
-        tree: &files.tree,
-        plan,
-        start_error: start_failure.as_deref(),
-        exit_code,
-        log: log.join("\n").as_bytes(),
-        missing: lacking,
-        executed_before: &originals.first().map(executions).unwrap_or_default(),
-        executed: &executions(observation),
-    })
-}
-
-/// How often each program was executed.
-fn executions(observation: &Observation) -> BTreeMap<Vec<u8>, u64> {
-    let mut counts = BTreeMap::new();
-    for path_use in observation.uses.iter().filter(|path_use| path_use.access == Access::Exec) {
-        *counts.entry(path_use.absolute()).or_default() += 1;
-    }
-    counts
-}
-
-fn difference_in_words(findings: &[Finding], verification: &Verification) -> String {
-    let tried = verification.rounds.len();
-    let tries = if tried == 1 { "as it is".to_owned() } else { format!("after {tried} rounds") };
-    let mut text = format!("the slim image does not do what the original does, {tries}: {} differences", findings.len());
-    for finding in findings.iter().take(TOLD) {
-        text.push_str(&format!("\n  {finding}"));
-    }
-    for suspect in verification.suspects.iter().take(TOLD) {
-        text.push_str(&format!("\nit may lack `{}`: {}", escape(&suspect.path.0), suspect.reason));
-    }
-    for diagnosis in &verification.diagnosis {
-        text.push_str(&format!("\n{diagnosis}"));
-    }
-    text.push_str("\nit has no name; keep what it needs with `--include-path`, or name it all the same with `--keep-unverified`");
-    text
 }

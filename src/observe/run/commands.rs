@@ -143,7 +143,7 @@ impl Run<'_> {
             Some(code) => Some(format!("failed with exit code {code}")),
             None => Some(format!("did not end in {} s", check.timeout.as_secs())),
         };
-        let said = [&record.stderr.text, &record.stdout.text].map(|text| text.trim().to_owned()).join(" ");
+        let said = [&record.stderr.text, &record.stdout.text].map(|text| text.trim()).join(" ").trim().to_owned();
         self.recorder.answer(serde_json::json!({ "health_check": record }));
         self.health = Some(record);
         match problem {

@@ -160,6 +160,8 @@ pub struct Observed {
     pub course: Course,
     /// The target's log: all where it was asked for, else its end.
     pub log: Vec<String>,
+    /// How often programs were executed, where that was several times.
+    pub executed: BTreeMap<Vec<u8>, u64>,
     /// How the engine or the stub refused to start the program, where they did.
     pub start_failure: Option<String>,
     /// Seconds that the parts took, in order.
@@ -203,6 +205,7 @@ pub async fn observe(request: &ObserveRequest<'_>) -> (Observed, Result<(), Obse
     };
     let result = run.all().await;
     run.recorder.answer(serde_json::json!({ "course": run.course }));
+    let executed = run.recorder.executed();
     let image = request.image;
     let observation = run.recorder.finish(|fanotify| Header {
         tool: format!("slim {}", env!("CARGO_PKG_VERSION")),
@@ -222,7 +225,7 @@ pub async fn observe(request: &ObserveRequest<'_>) -> (Observed, Result<(), Obse
         _ => None,
     };
     let Run { http, commands, health, warnings, course, log, seconds, .. } = run;
-    (Observed { observation, http, commands, health, warnings, course, log, start_failure, seconds }, result)
+    (Observed { observation, http, commands, health, warnings, course, log, executed, start_failure, seconds }, result)
 }
 
 fn losses(observation: &Observation) -> String {
