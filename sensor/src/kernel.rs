@@ -206,6 +206,27 @@ pub(crate) fn owned(fd: i32) -> Option<OwnedFd> {
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// What an open file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Opened {
+    pub(crate) is_directory: bool,
+    /// The mount that it was opened by, as in mountinfo; `None` before Linux 5.8.
+    pub(crate) mount: Option<u64>,
+}
+
+/// Asks what an open file is.
+pub(crate) fn opened(file: BorrowedFd<'_>) -> nix::Result<Opened> {
+    let (flags, wanted) = (libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE | libc::STATX_MNT_ID);
+    let mut told = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the kernel reads an empty text and fills in one `statx`, of which all zeros is a valid value.
+    let told = unsafe {
+        Errno::result(libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, wanted, told.as_mut_ptr()))?;
+        told.assume_init()
+    };
+    let is_directory = u32::from(told.stx_mode) & libc::S_IFMT == libc::S_IFDIR;
+    Ok(Opened { is_directory, mount: (told.stx_mask & libc::STATX_MNT_ID != 0).then_some(told.stx_mnt_id) })
+}
+
 /// Reads from another process's memory; fewer bytes than asked for where its mapping ends.
 pub(crate) fn read_memory(process: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let remote = [nix::sys::uio::RemoteIoVec { base: address as usize, len: buffer.len() }];

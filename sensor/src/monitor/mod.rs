@@ -14,6 +14,7 @@
 
 mod emulate;
 mod listening;
+mod mounted;
 mod opens;
 mod process;
 mod telling;

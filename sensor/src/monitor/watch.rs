@@ -38,6 +38,8 @@ const END_PAUSE: Duration = Duration::from_millis(1);
 
 /// Once a process has changed its root, each call's root is looked up (all sessions: roots are inherited).
 static ROOTS_DIFFER: AtomicBool = AtomicBool::new(false);
+/// A process has mounted something: a mount may be gone as soon as it, or its last process, is.
+static MOUNTS_DIFFER: AtomicBool = AtomicBool::new(false);
 
 /// One session.
 #[derive(Debug)]
@@ -141,6 +143,10 @@ impl<'a> Watch<'a> {
             // What the stub does before it is the program is not the program's.
             _ if !self.started && role != Role::Exec => return Answer::Continue,
             Role::NewRoot => ROOTS_DIFFER.store(true, Ordering::Relaxed),
+            Role::Mount => {
+                MOUNTS_DIFFER.store(true, Ordering::Relaxed);
+                self.drain_opens();
+            }
             Role::Listen => self.shared.listening.expect(),
             Role::Kill => {
                 let instead = emulate::kill(call.thread, call.arguments[0] as i32, call.arguments[1] as i32);
@@ -286,6 +292,9 @@ impl<'a> Watch<'a> {
     /// A thread or process ends. Where it is the session's first process, everything is told before it does.
     fn exit(&mut self, call: &Notification, abi: Abi, role: Role) {
         self.shared.telling.count(abi, call.number, true);
+        if MOUNTS_DIFFER.load(Ordering::Relaxed) {
+            self.drain_opens();
+        }
         let process = match role {
             Role::ExitGroup => self.forget_process(call.thread),
             _ => self.threads.remove(&call.thread).map(|thread| thread.process).or_else(|| process::process_of(call.thread)),
@@ -316,13 +325,18 @@ impl<'a> Watch<'a> {
         false
     }
 
+    /// Tells what fanotify has seen, as long as it can be told as what it is.
+    fn drain_opens(&self) {
+        if let Some(opens) = &self.shared.opens {
+            opens.drain(&self.shared.telling);
+        }
+    }
+
     fn finish(&mut self, status: Option<i32>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        if let Some(opens) = &self.shared.opens {
-            opens.drain(&self.shared.telling);
-        }
+        self.drain_opens();
         let is_stub = process::link(self.first, "exe").is_some_and(|executable| is_own(&executable));
         let start_failed = status.is_some() && is_stub;
         self.shared.telling.tell(&Record::SessionEnd { session: self.session + 1, status, start_failed });
