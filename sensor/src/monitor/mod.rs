@@ -14,8 +14,10 @@
 
 mod emulate;
 mod listening;
+mod memory;
 mod opens;
 mod process;
+mod running;
 mod telling;
 mod watch;
 mod worker;
