@@ -9,6 +9,7 @@
 
 mod build;
 mod daemon;
+mod embedded;
 mod failures;
 mod image;
 mod keep;
