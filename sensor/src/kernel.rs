@@ -252,6 +252,18 @@ pub(crate) fn default_signal(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
+/// Gives every signal back its default action, also the two that the C library keeps for itself and refuses to touch: they
+/// too may be ignored by whoever started us.
+pub(crate) fn default_signals() {
+    /// Larger than the kernel's `struct sigaction` on any machine; zero is SIG_DFL, no flags and no mask.
+    const DEFAULT: [u64; 4] = [0; 4];
+    for signal in 1..=64 {
+        // SAFETY: the kernel reads one action and is told the size of its signal set; SIG_DFL installs no handler.
+        // Where the default cannot be changed (SIGKILL, SIGSTOP) it fails.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), 8) };
+    }
+}
+
 /// Ignores a signal.
 pub(crate) fn ignore_signal(signal: i32) {
     // SAFETY: SIG_IGN installs no handler.

@@ -72,7 +72,7 @@ fn identity_and_capabilities_are_those_asked_for() {
 fn the_seccomp_profile_refuses_what_dockers_does() {
     let ground = Ground::new();
     let (code, _, errors) = block(ground.run(&ground.shell("mount -t tmpfs x /tmp")));
-    assert_eq!((code, errors.contains("not permitted")), (1, true), "{errors}");
+    assert_eq!((code, errors.contains("permission denied")), (1, true), "{errors}");
     // With the capability it is allowed by the profile, and succeeds.
     let mut spec = ground.shell("mount -t tmpfs x /tmp && grep ' /tmp ' /proc/mounts");
     spec.process.capabilities = CapabilitySets::docker(spec.process.capabilities.bounding | 1 << 21);
@@ -82,7 +82,7 @@ fn the_seccomp_profile_refuses_what_dockers_does() {
 #[test]
 fn environment_directory_limits_and_descriptors_are_given() {
     let ground = Ground::new();
-    let mut spec = ground.shell("env; pwd; ulimit -n; cat /proc/self/oom_score_adj; cat <&7; ls /proc/$$/fd");
+    let mut spec = ground.shell("env; pwd; ulimit -n; cat /proc/self/oom_score_adj; cat <&7; ls /proc/$$/fd; exit");
     spec.process.env.push("GREETING=hällo = there".to_owned());
     spec.process.cwd = "/made/for/it".to_owned();
     spec.process.limits = vec![ResourceLimit { name: "nofile".to_owned(), soft: 77, hard: 88 }];

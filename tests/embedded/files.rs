@@ -45,7 +45,7 @@ fn a_directory_is_used_as_it_is() {
 fn devices_are_those_that_docker_makes() {
     let ground = Ground::new();
     let script = "ls -1 /dev; ls -1 /dev/pts; stat -c '%a %t:%T' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty; \
-                  readlink /dev/fd /dev/ptmx /dev/stdin; stat -c %a /dev/shm; echo x >/dev/null; \
+                  for link in fd ptmx stdin; do readlink /dev/$link; done; stat -c %a /dev/shm; echo x >/dev/null; \
                   grep -E '^[^ ]+ /dev(/| )' /proc/mounts | while read a b c d; do echo $b $c; done; test -c /dev/console || echo none";
     let output = ground.says(&ground.shell(script));
     let wanted = "core\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\nptmx\n\

@@ -32,7 +32,7 @@ fn servers_are_reached_from_inside_their_network() {
             }
             let mut stream = running.connect_port(80).await.unwrap();
             let answer = page(&mut stream).await;
-            assert!(answer.starts_with("HTTP/1.0 200 OK") && answer.contains("root:x:0:0"), "{answer}");
+            assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("root:x:0:0"), "{answer}");
         }
         let refused = first.connect_port(81).await.map(drop).unwrap_err().to_string();
         assert!(refused.contains("refused"), "{refused}");

@@ -90,7 +90,7 @@ fn with_one_id_changes_of_ids_are_faked() {
         let works: Vec<bool> = reports.iter().map(|report| report.outcome.is_ok()).collect();
         assert_eq!(works, [false, false, true], "{reports:?}");
         let reasons: Vec<&String> = reports.iter().filter_map(|report| report.outcome.as_ref().err()).collect();
-        assert!(reasons[0].starts_with("cannot make namespaces: operation not permitted"), "{}", reasons[0]);
+        assert!(reasons[0].starts_with("cannot make namespaces: operation not permitted; run as root"), "{}", reasons[0]);
         assert!(reasons[1].starts_with("there are no subordinate ids for `slim-test` in `/etc/subuid`; add them"), "{}", reasons[1]);
 
         let script = "id -u; touch /tmp/x && chown 33:33 /tmp/x && stat -c '%u' /tmp/x; grep Seccomp_filters /proc/self/status; \

@@ -95,7 +95,8 @@ impl<'a> Helper<'a> {
         let signals = SignalFd::with_flags(&mask, flags).during(|| "watch for the ends of processes")?;
         enter_user_namespace(control, &spec)?;
         let flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
-        unshare(flags).during(|| "make namespaces")?;
+        let advice = "run as root, in a container with `--cap-add SYS_ADMIN`";
+        unshare(flags).during(|| "make namespaces").map_err(|error| error.advice(advice))?;
         let mut fallbacks = vec![];
         enter_network(&mut spec, &mut fallbacks)?;
         nix::unistd::sethostname(&spec.hostname).during(|| format!("take the host name `{}`", spec.hostname))?;

@@ -79,10 +79,10 @@ pub(super) fn become_program(
         let filter = profile::default(HERE, bounding);
         kernel::install_plain_filter(&filter).during(|| "install the seccomp profile")?;
     }
-    take_identity(spec, ids)?;
     if ids == Ids::Single {
         kernel::install_plain_filter(&profile::fake_ids(HERE)).during(|| "install the filter that fakes ids")?;
     }
+    take_identity(spec, ids)?;
     if spec.no_new_privileges {
         prctl::set_no_new_privs().during(|| "forbid new privileges")?;
     }
@@ -220,9 +220,7 @@ fn set_capabilities(sets: CapabilitySets) -> Result<(), SetUpError> {
 
 /// What the program would inherit of the controller's and the helper's handling of signals.
 fn reset_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        kernel::default_signal(signal);
-    }
+    kernel::default_signals();
     // A valid set cannot be refused.
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }
