@@ -6,6 +6,7 @@
 mod contract;
 mod endings;
 mod files;
+mod nested;
 mod network;
 mod rootless;
 

@@ -101,19 +101,22 @@ fn environment_directory_limits_and_descriptors_are_given() {
     let mut lines: Vec<&str> = output.lines().collect();
     lines.retain(|line| !line.starts_with("SHLVL=") && !line.starts_with("PWD="));
     lines[..2].sort_unstable();
-    assert_eq!(lines, [
-        "GREETING=hällo = there",
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "/made/for/it",
-        "77",
-        "300",
-        "through seven",
-        "0",
-        "1",
-        "2",
-        "3",
-        "7"
-    ]);
+    assert_eq!(
+        lines,
+        [
+            "GREETING=hällo = there",
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "/made/for/it",
+            "77",
+            "300",
+            "through seven",
+            "0",
+            "1",
+            "2",
+            "3",
+            "7"
+        ]
+    );
 }
 
 #[test]
@@ -157,7 +160,8 @@ fn input_is_a_pipe_where_it_was_asked_for() {
 #[test]
 fn a_terminal_is_the_containers_own() {
     let ground = Ground::new();
-    let mut spec = ground.shell("tty; tty </dev/console; test -t 0 && test -t 1 && test -t 2 && read line && echo \"read $line\"");
+    let mut spec =
+        ground.shell("tty; tty </dev/console; test -t 0 && test -t 1 && test -t 2 && read line && echo \"read $line\"");
     spec.process.terminal = true;
     spec.process.uid = 1000;
     let (code, text) = block(async {

@@ -63,9 +63,15 @@ fn proc_and_sys_are_hidden_and_protected() {
     let script = "cat /proc/keys /proc/timer_list; ls /sys/firmware /proc/scsi 2>&1; \
                   for path in /proc/sys/kernel/domainname /proc/sysrq-trigger /sys/kernel/x; do \
                   (echo x >$path) 2>/dev/null && echo $path can be written; done; ls /sys/fs/cgroup; echo end";
-    assert_eq!(ground.says(&ground.shell(script)).replace("ls: /proc/scsi: No such file or directory\n", ""), "/sys/firmware:\nend\n"
-        .replace("/sys/firmware:\n", if std::path::Path::new("/proc/scsi").exists() { "/proc/scsi:\n\n/sys/firmware:\n" } else { "/sys/firmware:\n" }));
-    let mut spec = ground.shell("cat /proc/timer_list | grep -c . ; echo >/proc/sys/kernel/domainname ours; cat /proc/sys/kernel/domainname");
+    assert_eq!(
+        ground.says(&ground.shell(script)).replace("ls: /proc/scsi: No such file or directory\n", ""),
+        "/sys/firmware:\nend\n".replace(
+            "/sys/firmware:\n",
+            if std::path::Path::new("/proc/scsi").exists() { "/proc/scsi:\n\n/sys/firmware:\n" } else { "/sys/firmware:\n" }
+        )
+    );
+    let mut spec = ground
+        .shell("cat /proc/timer_list | grep -c . ; echo >/proc/sys/kernel/domainname ours; cat /proc/sys/kernel/domainname");
     (spec.masked_paths, spec.read_only_paths) = (vec![], vec![]);
     assert!(ground.says(&spec).ends_with("\nours\n"));
 }
@@ -90,7 +96,8 @@ fn names_are_given_in_etc() {
 #[test]
 fn a_read_only_root_leaves_mounts_writable() {
     let ground = Ground::new();
-    let mut spec = ground.shell("echo x >/x && echo written; echo x >/memory/x; echo x >/dev/shm/x; cat /memory/x /dev/shm/x; pwd");
+    let mut spec =
+        ground.shell("echo x >/x && echo written; echo x >/memory/x; echo x >/dev/shm/x; cat /memory/x /dev/shm/x; pwd");
     spec.read_only = true;
     spec.process.cwd = "/work".to_owned();
     spec.mounts = vec![Mount { target: "/memory".into(), what: Mounted::Tmpfs(vec![]), read_only: false }];

@@ -44,7 +44,14 @@ fn servers_are_reached_from_inside_their_network() {
             assert!(running.connect_port(80).await.is_err());
         }
     });
-    assert_eq!(ground.says(&ground.shell("ip -o link | cat")).lines().filter(|line| line.contains("state UP") || line.contains("LOOPBACK,UP")).count(), 1);
+    assert_eq!(
+        ground
+            .says(&ground.shell("ip -o link | cat"))
+            .lines()
+            .filter(|line| line.contains("state UP") || line.contains("LOOPBACK,UP"))
+            .count(),
+        1
+    );
 }
 
 #[test]

@@ -70,13 +70,15 @@ fn with_subordinate_ids_users_are_real() {
         let said = run(&ground, &slim, Tier::SubordinateIds, 0, script).await;
         let wanted = "0\n33 33\nGroups:\t0 \nCapEff:\t00000000a80425fb\n1\nnull\nslim\n";
         assert_eq!(said.1, wanted, "{}", said.2);
-        let said = run(&ground, &slim, Tier::SubordinateIds, 1000, "id -u; touch /tmp/x; stat -c %u /tmp/x; echo x >/dev/stdout").await;
+        let said =
+            run(&ground, &slim, Tier::SubordinateIds, 1000, "id -u; touch /tmp/x; stat -c %u /tmp/x; echo x >/dev/stdout").await;
         assert_eq!((said.0, said.1.as_str()), (0, "1000\n1000\nx\n"), "{}", said.2);
         // Beyond what is granted.
         let mut spec = ground.spec(&["true"]);
         spec.process.uid = 70000;
         let Err(RunnerError::Start(failure)) = runner.start(&spec, &[]).await else { panic!("started") };
-        let wanted = "cannot take the user 70000: invalid argument; this user may not have that id in a user namespace: see subuid(5)";
+        let wanted =
+            "cannot take the user 70000: invalid argument; this user may not have that id in a user namespace: see subuid(5)";
         assert_eq!(failure.reason, wanted);
     });
 }
@@ -91,7 +93,11 @@ fn with_one_id_changes_of_ids_are_faked() {
         assert_eq!(works, [false, false, true], "{reports:?}");
         let reasons: Vec<&String> = reports.iter().filter_map(|report| report.outcome.as_ref().err()).collect();
         assert!(reasons[0].starts_with("cannot make namespaces: operation not permitted; run as root"), "{}", reasons[0]);
-        assert!(reasons[1].starts_with("there are no subordinate ids for `slim-test` in `/etc/subuid`; add them"), "{}", reasons[1]);
+        assert!(
+            reasons[1].starts_with("there are no subordinate ids for `slim-test` in `/etc/subuid`; add them"),
+            "{}",
+            reasons[1]
+        );
 
         let script = "id -u; touch /tmp/x && chown 33:33 /tmp/x && stat -c '%u' /tmp/x; grep Seccomp_filters /proc/self/status; \
                       echo x >/dev/stdout; echo $$; mknod /tmp/n c 1 3 2>/dev/null || echo no device";

@@ -144,9 +144,10 @@ mod tests {
 
         layers(&[upper, lower], &target).expect("copy");
         let read = |path: &str| fs::read_to_string(target.join(path)).expect("read");
-        assert_eq!(["kept/old", "kept/both", "becomes-file", "becomes-directory/new", "link"].map(read), [
-            "old", "above", "file", "new", "above"
-        ]);
+        assert_eq!(
+            ["kept/old", "kept/both", "becomes-file", "becomes-directory/new", "link"].map(read),
+            ["old", "above", "file", "new", "above"]
+        );
         assert!(fs::symlink_metadata(target.join("becomes-directory")).expect("there").is_dir());
         assert!(!work.path().join("new").exists(), "nothing was written through the link");
         let metadata = |path: &str| fs::metadata(target.join(path)).expect("there");

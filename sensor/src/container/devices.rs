@@ -50,17 +50,15 @@ pub(super) fn make(inside: &Inside, spec: &ContainerSpec, fallbacks: &mut Vec<St
         // In a user namespace there may be no such group.
         let with_group = "newinstance,ptmxmode=0666,mode=0620,gid=5";
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-        mount(Some("devpts"), path, Some("devpts"), flags, Some(with_group)).or_else(|_| {
-            mount(Some("devpts"), path, Some("devpts"), flags, Some("newinstance,ptmxmode=0666,mode=0620"))
-        })
+        mount(Some("devpts"), path, Some("devpts"), flags, Some(with_group))
+            .or_else(|_| mount(Some("devpts"), path, Some("devpts"), flags, Some("newinstance,ptmxmode=0666,mode=0620")))
     });
     let memory = format!("mode=1777,size={}", spec.shared_memory);
     let shared = make_below(inside, "/dev/shm", |path| {
         mount(Some("shm"), path, Some("tmpfs"), NO_SETUID_DEVICE_EXECUTION, Some(memory.as_str()))
     });
-    let queues = make_below(inside, "/dev/mqueue", |path| {
-        mount(Some("mqueue"), path, Some("mqueue"), NO_SETUID_DEVICE_EXECUTION, NONE)
-    });
+    let queues =
+        make_below(inside, "/dev/mqueue", |path| mount(Some("mqueue"), path, Some("mqueue"), NO_SETUID_DEVICE_EXECUTION, NONE));
     shared.during(|| "mount `/dev/shm`")?;
     if spec.process.terminal {
         terminals.during(|| "mount `/dev/pts`")?;

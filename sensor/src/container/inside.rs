@@ -180,7 +180,11 @@ mod tests {
             ("/data/../made/../other", Kind::Directory, "other"),
         ] {
             let place = inside.make(Path::new(path), kind).unwrap_or_else(|errno| panic!("{path}: {errno}"));
-            assert_eq!(fs::read_link(place.path()).expect("place"), root.join(wanted).components().collect::<PathBuf>(), "{path}");
+            assert_eq!(
+                fs::read_link(place.path()).expect("place"),
+                root.join(wanted).components().collect::<PathBuf>(),
+                "{path}"
+            );
             assert_eq!(place.is_directory(), kind == Kind::Directory, "{path}");
         }
         assert_eq!(inside.make(Path::new("/loop/x"), Kind::File).err(), Some(Errno::ELOOP));

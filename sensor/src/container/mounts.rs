@@ -5,6 +5,7 @@
 //! whose own /proc is partly hidden the kernel gives no new one, so the old one is bound.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +19,8 @@ use super::inside::{Inside, Kind, Place};
 use super::root::NONE;
 use super::spec::{ContainerSpec, Mount, Mounted, Network};
 
-/// Longest resolv.conf that is taken from this machine.
-const MAX_RESOLV_CONF: usize = 64 << 10;
+/// Longest file that is taken from this machine's /etc.
+const MAX_FILE: u64 = 64 << 10;
 
 pub(super) const NO_SETUID_DEVICE_EXECUTION: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
@@ -85,14 +86,10 @@ pub(super) fn sys(inside: &Inside, fallbacks: &mut Vec<String>) -> Result<(), Se
 
 /// /etc/hostname, /etc/hosts and /etc/resolv.conf.
 pub(super) fn names(inside: &Inside, spec: &ContainerSpec) -> Result<(), SetUpError> {
-    let resolv_conf = spec.resolv_conf.clone().unwrap_or_else(|| {
-        let mut text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        text.truncate(text.floor_char_boundary(MAX_RESOLV_CONF));
-        text
-    });
-    for (name, contents) in
-        [("hostname", format!("{}\n", spec.hostname)), ("hosts", hosts(spec)), ("resolv.conf", resolv_conf)]
-    {
+    let resolv_conf = spec.resolv_conf.clone().unwrap_or_else(|| of_this_machine("/etc/resolv.conf"));
+    let own_hosts = if spec.network == Network::Host { of_this_machine("/etc/hosts") } else { String::new() };
+    let hostname = format!("{}\n", spec.hostname);
+    for (name, contents) in [("hostname", hostname), ("hosts", hosts(spec, own_hosts)), ("resolv.conf", resolv_conf)] {
         let file = spec.state.join(name);
         fs::write(&file, contents).during(|| format!("write `{}`", file.display()))?;
         let target = Path::new("/etc").join(name);
@@ -103,19 +100,32 @@ pub(super) fn names(inside: &Inside, spec: &ContainerSpec) -> Result<(), SetUpEr
     Ok(())
 }
 
-/// As Docker writes it, but for the address: the container has none but the loopback's.
-fn hosts(spec: &ContainerSpec) -> String {
-    let mut text = "127.0.0.1\tlocalhost\n\
-                    ::1\tlocalhost ip6-localhost ip6-loopback\n\
-                    fe00::\tip6-localnet\n\
-                    ff00::\tip6-mcastprefix\n\
-                    ff02::1\tip6-allnodes\n\
-                    ff02::2\tip6-allrouters\n"
-        .to_owned();
+/// What this machine has; nothing where it cannot be read.
+fn of_this_machine(path: &str) -> String {
+    let mut bytes = vec![];
+    let _ = fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// As Docker writes it: in this machine's network what this machine has, else the names of a container; whose address is
+/// the loopback's, as it has no other.
+fn hosts(spec: &ContainerSpec, of_this_machine: String) -> String {
+    let has_own = spec.network == Network::Loopback;
+    let mut text = of_this_machine;
+    if has_own {
+        text += "127.0.0.1\tlocalhost\n\
+                 ::1\tlocalhost ip6-localhost ip6-loopback\n\
+                 fe00::\tip6-localnet\n\
+                 ff00::\tip6-mcastprefix\n\
+                 ff02::1\tip6-allnodes\n\
+                 ff02::2\tip6-allrouters\n";
+    } else if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
     for (address, names) in &spec.hosts {
         text += &format!("{address}\t{names}\n");
     }
-    if spec.network == Network::Loopback {
+    if has_own {
         text += &format!("127.0.0.1\t{}\n", spec.hostname);
     }
     text
@@ -222,10 +232,10 @@ mod tests {
     fn hosts_end_with_the_container_itself() {
         let mut spec = ContainerSpec::new(Root::Layers(vec![]), "/state".into(), 0, vec![]);
         spec.hosts = vec![("10.0.0.1".to_owned(), "db".to_owned())];
-        let text = hosts(&spec);
+        let text = hosts(&spec, String::new());
         assert!(text.starts_with("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost"), "{text}");
         assert!(text.ends_with("ff02::2\tip6-allrouters\n10.0.0.1\tdb\n127.0.0.1\tslim\n"), "{text}");
         spec.network = Network::Host;
-        assert!(hosts(&spec).ends_with("10.0.0.1\tdb\n"));
+        assert_eq!(hosts(&spec, "127.0.0.1 machine".to_owned()), "127.0.0.1 machine\n10.0.0.1\tdb\n");
     }
 }

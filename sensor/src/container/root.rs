@@ -41,9 +41,8 @@ pub(super) fn make(spec: &ContainerSpec, fallbacks: &mut Vec<String>) -> Result<
 fn overlay(spec: &ContainerSpec, layers: &[PathBuf], merged: &Path, fallbacks: &mut Vec<String>) -> Result<(), SetUpError> {
     // The options have to fit into a page, so layers are named by descriptors; that spares escaping too.
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let open = |path: &PathBuf| {
-        nix::fcntl::open(path, flags, Mode::empty()).during(|| format!("open the layer `{}`", path.display()))
-    };
+    let open =
+        |path: &PathBuf| nix::fcntl::open(path, flags, Mode::empty()).during(|| format!("open the layer `{}`", path.display()));
     let opened = layers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<String> = opened.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
     let attributes = if spec.ids == Ids::Same { "" } else { ",userxattr" };
@@ -51,9 +50,7 @@ fn overlay(spec: &ContainerSpec, layers: &[PathBuf], merged: &Path, fallbacks: &
         let (upper, work) = (state.join("upper"), state.join("work"));
         directory(&upper)?;
         directory(&work)?;
-        let open = |path: &PathBuf| {
-            nix::fcntl::open(path, flags, Mode::empty()).during(|| format!("open `{}`", path.display()))
-        };
+        let open = |path: &PathBuf| nix::fcntl::open(path, flags, Mode::empty()).during(|| format!("open `{}`", path.display()));
         let (upper, work) = (open(&upper)?, open(&work)?);
         let options = format!(
             "lowerdir={},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{}{attributes}",

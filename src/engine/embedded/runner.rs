@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 
 use slim_sensor::container::message::{Event, Failure, Request};
 use slim_sensor::container::spec::{ContainerSpec, Ids};
@@ -98,28 +97,57 @@ impl Runner {
         let mut command = Command::new(&self.executable);
         command.arg(hidden::CONTAINER).env_clear().stdin(Stdio::from(theirs)).stdout(Stdio::null());
         let spawned = command.spawn().map_err(|error| RunnerError::Helper { path: self.executable.clone(), error });
-        let mut helper = spawned?;
-        // Its other end must be nobody's but the helper's.
+        let helper = Helper(Some(spawned?));
+        // Its end of the socket must be nobody's but the helper's.
         drop(command);
-        match begin(&link, &spec, descriptors, &helper).await {
-            Ok(begun) => {
-                let (pid, fallbacks, tables, streams) = begun;
-                let running = Running::new(Arc::new(link), helper, spec.process, pid, fallbacks, tables);
-                Ok((running, streams))
-            }
+        match begin(&link, &spec, descriptors, helper.id()).await {
+            Ok((begun, streams)) => Ok((Running::new(link, helper, spec.process, begun), streams)),
             Err(error) => {
                 link.close();
-                // It ends now; a helper that is not waited for stays in the table of processes.
-                let _ = tokio::task::spawn_blocking(move || helper.wait()).await;
+                helper.end().await;
                 Err(error)
             }
         }
     }
 }
 
-type Begun = (i32, Vec<String>, Vec<OwnedFd>, Streams);
+/// The helper's process. Dropped, it is waited for in the background: it ends when its socket is closed, and who is not
+/// waited for stays in the table of processes.
+#[derive(Debug)]
+pub(super) struct Helper(Option<Child>);
 
-async fn begin(link: &Link, spec: &ContainerSpec, further: &[OwnedFd], helper: &Child) -> Result<Begun, RunnerError> {
+impl Helper {
+    fn id(&self) -> u32 {
+        self.0.as_ref().map_or(0, Child::id)
+    }
+
+    /// Waits until it has ended.
+    pub(super) async fn end(mut self) {
+        if let Some(mut child) = self.0.take() {
+            // Its status says nothing that its messages did not.
+            let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            std::thread::spawn(move || child.wait());
+        }
+    }
+}
+
+/// What the helper tells of a container that has begun.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) pid: i32,
+    pub(super) fallbacks: Vec<String>,
+    /// Its tables of TCP sockets.
+    pub(super) tables: Vec<OwnedFd>,
+}
+
+async fn begin(link: &Link, spec: &ContainerSpec, further: &[OwnedFd], helper: u32) -> Result<(Begun, Streams), RunnerError> {
     let (pipes, theirs) = if spec.process.terminal {
         (None, vec![])
     } else {
@@ -132,8 +160,7 @@ async fn begin(link: &Link, spec: &ContainerSpec, further: &[OwnedFd], helper: &
     loop {
         match link.receive().await? {
             Some((Event::MapIds, _)) if spec.ids == Ids::Mapped => {
-                let pid = helper.id();
-                let mapped = tokio::task::spawn_blocking(move || ids::map(pid)).await;
+                let mapped = tokio::task::spawn_blocking(move || ids::map(helper)).await;
                 mapped.map_err(io::Error::other)??;
                 link.send(&Request::IdsMapped, &[]).await?;
             }
@@ -142,7 +169,7 @@ async fn begin(link: &Link, spec: &ContainerSpec, further: &[OwnedFd], helper: &
                     Some(pipes) => pipes,
                     None => streams::terminal(descriptors.pop().ok_or(RunnerError::Gone)?)?,
                 };
-                return Ok((pid, fallbacks, descriptors, streams));
+                return Ok((Begun { pid, fallbacks, tables: descriptors }, streams));
             }
             Some((Event::Failed(failure), _)) => return Err(RunnerError::Start(failure)),
             Some(_) => {}

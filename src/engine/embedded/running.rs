@@ -6,7 +6,6 @@ use std::io::{self, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::process::Child;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +16,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{oneshot, watch};
 
 use super::link::Link;
-use super::runner::RunnerError;
+use super::runner::{Begun, Helper, RunnerError};
 use super::streams::{self, Streams};
 
 /// Most bytes that are read of a table of sockets.
@@ -46,7 +45,7 @@ pub struct Command {
 
 #[derive(Debug)]
 struct Shared {
-    link: Arc<Link>,
+    link: Link,
     next: AtomicU64,
     waiting: Mutex<Waiting>,
 }
@@ -64,17 +63,11 @@ struct Waiting {
 }
 
 impl Running {
-    pub(super) fn new(
-        link: Arc<Link>,
-        helper: Child,
-        process: ProcessSpec,
-        pid: i32,
-        fallbacks: Vec<String>,
-        tables: Vec<OwnedFd>,
-    ) -> Running {
+    pub(super) fn new(link: Link, helper: Helper, process: ProcessSpec, begun: Begun) -> Running {
         let shared = Arc::new(Shared { link, next: AtomicU64::new(0), waiting: Mutex::default() });
         let (tell, ended) = watch::channel(None);
         tokio::spawn(listen(shared.clone(), helper, tell));
+        let Begun { pid, fallbacks, tables } = begun;
         let tables = tables.into_iter().map(File::from).collect();
         Running { shared, process, pid, fallbacks, tables, ended }
     }
@@ -113,15 +106,7 @@ impl Running {
     /// A command with the first process's environment, directory and identity, as an engine's `exec` has it.
     #[must_use]
     pub fn command(&self, argv: Vec<String>) -> ProcessSpec {
-        ProcessSpec {
-            argv,
-            terminal: false,
-            input: false,
-            descriptors: vec![],
-            limits: vec![],
-            oom_score_adjustment: None,
-            ..self.process.clone()
-        }
+        ProcessSpec { argv, terminal: false, input: false, stub: vec![], descriptors: vec![], ..self.process.clone() }
     }
 
     /// Starts a command in the container; `descriptors` are handed to it under the numbers in its specification.
@@ -290,7 +275,7 @@ impl Shared {
 }
 
 /// Hears the helper until it is gone, and takes it out of the table of processes.
-async fn listen(shared: Arc<Shared>, mut helper: Child, ended: watch::Sender<Option<i32>>) {
+async fn listen(shared: Arc<Shared>, helper: Helper, ended: watch::Sender<Option<i32>>) {
     while let Ok(Some((event, descriptors))) = shared.link.receive().await {
         if let Some(code) = shared.tell(event, descriptors) {
             ended.send_replace(Some(code));
@@ -301,6 +286,5 @@ async fn listen(shared: Arc<Shared>, mut helper: Child, ended: watch::Sender<Opt
         let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         *waiting = Waiting { is_over: true, ..Waiting::default() };
     }
-    // The code, if there is one, is known; the helper's own says nothing.
-    let _ = tokio::task::spawn_blocking(move || helper.wait()).await;
+    helper.end().await;
 }
