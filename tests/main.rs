@@ -9,6 +9,7 @@
 
 mod build;
 mod daemon;
+mod embedded;
 mod engines;
 mod failures;
 mod image;
