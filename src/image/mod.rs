@@ -1,7 +1,9 @@
 //! What an image is: its name, its configuration, its tree of entries and their bytes.
 
 pub mod config;
+pub mod layer;
 pub mod packer;
 pub mod reference;
 pub mod source;
+pub mod transport;
 pub mod tree;

@@ -89,8 +89,20 @@ impl Packer {
     pub fn connect(channel: Box<dyn Channel>, setup: &PackerSetup) -> Result<Packer, PackerError> {
         let mut packer = Packer { channel, frames: FrameReader::default(), chunk: vec![0; 256 << 10] };
         packer.send(setup)?;
-        match packer.reply()? {
-            PackerReply::Hello { version: VERSION } => Ok(packer),
+        packer.greeted()
+    }
+
+    /// Greets a packer that knows what it has to know.
+    ///
+    /// # Errors
+    /// [`PackerError`]
+    pub fn attach(channel: Box<dyn Channel>) -> Result<Packer, PackerError> {
+        Packer { channel, frames: FrameReader::default(), chunk: vec![0; 256 << 10] }.greeted()
+    }
+
+    fn greeted(mut self) -> Result<Packer, PackerError> {
+        match self.reply()? {
+            PackerReply::Hello { version: VERSION } => Ok(self),
             other => Err(PackerError::Unexpected(format!("{other:?}"))),
         }
     }
