@@ -3,7 +3,9 @@
 pub mod config;
 pub mod layer;
 pub mod packer;
+pub mod read_files;
 pub mod reference;
 pub mod source;
+pub mod store;
 pub mod transport;
 pub mod tree;

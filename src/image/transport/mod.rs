@@ -149,6 +149,12 @@ pub struct LayerBlob {
 }
 
 impl LayerBlob {
+    /// A layer whose bytes are in `blob`.
+    #[must_use]
+    pub fn new(diff_id: String, digest: Option<String>, media_type: String, blob: Section) -> LayerBlob {
+        LayerBlob { diff_id, digest, media_type, blob }
+    }
+
     /// The blob's bytes.
     #[must_use]
     pub fn open(&self) -> Section {
@@ -225,7 +231,7 @@ impl Parts {
         let layer = |(found, diff_id): (FoundLayer, &String)| {
             let FoundLayer { digest, media_type, blob } = found;
             check_digest_form(&config_name, diff_id)?;
-            Ok(LayerBlob { diff_id: diff_id.clone(), digest, media_type, blob })
+            Ok(LayerBlob::new(diff_id.clone(), digest, media_type, blob))
         };
         let layers = layers.into_iter().zip(diff_ids).map(layer).collect::<Result<_, _>>()?;
         Ok(LayeredImage { id: digest_of(&config_bytes), config_bytes, config, tags, layers })
