@@ -90,7 +90,7 @@ impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Failure {
         let exit = match error {
             LoadError::Aborted(_) | LoadError::Pack(_) => Exit::Internal,
-            LoadError::Packer(_) | LoadError::Engine(_) | LoadError::NoSpace { .. } => Exit::Engine,
+            LoadError::Read(_) | LoadError::Engine(_) | LoadError::NoSpace { .. } => Exit::Engine,
         };
         Failure { exit, message: error.to_string() }
     }

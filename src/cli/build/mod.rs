@@ -29,7 +29,7 @@ use crate::engine::volumes::Copies;
 use crate::exit::Exit;
 use crate::files::write_file_atomically;
 use crate::image::config::created_at;
-use crate::image::packer::Packer;
+use crate::image::read_files::ReadFiles;
 use crate::image::reference::Reference;
 use crate::image::source::SourceImage;
 use crate::image::tree::Tree;
@@ -80,7 +80,7 @@ struct Build<'a> {
 
 /// The image's files: the tree, and who reads them.
 struct Files {
-    packer: Packer,
+    reader: Box<dyn ReadFiles>,
     tree: Arc<Tree>,
 }
 
@@ -114,7 +114,7 @@ impl Build<'_> {
             run.stop_timeout = opened.stop_timeout;
         }
         let container = opened.container;
-        let files = Files { packer: opened.packer, tree: Arc::new(opened.tree) };
+        let files = Files { reader: opened.reader, tree: Arc::new(opened.tree) };
 
         let begun = Instant::now();
         self.progress.step("planning what is kept");

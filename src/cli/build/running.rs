@@ -9,7 +9,8 @@ use crate::engine::container::Container;
 use crate::engine::docker::Engine;
 use crate::engine::inject::Program;
 use crate::engine::volumes::Copies;
-use crate::image::packer::{Packer, Skipped};
+use crate::image::packer::Skipped;
+use crate::image::read_files::ReadFiles;
 use crate::image::source::{self, SourceError, SourceImage};
 use crate::image::tree::Tree;
 use crate::observe::merge::merge;
@@ -20,7 +21,7 @@ use crate::verify::Level;
 /// The image's tree, and who reads its files.
 pub(super) struct Opened {
     pub(super) container: Container,
-    pub(super) packer: Packer,
+    pub(super) reader: Box<dyn ReadFiles>,
     pub(super) tree: Tree,
     pub(super) stop_timeout: Option<i64>,
     skipped: Vec<Skipped>,
@@ -157,5 +158,5 @@ async fn open(engine: &Engine, program: &Program, image: &SourceImage) -> Result
     let (container, mut packer, stop_timeout) = source::open(engine, program, image).await?;
     let listed = tokio::task::spawn_blocking(move || packer.list().map(|(tree, skipped)| (packer, tree, skipped))).await;
     let (packer, tree, skipped) = listed.map_err(|error| SourceError::Container(error.to_string()))??;
-    Ok(Opened { container, packer, tree, skipped, stop_timeout, seconds: begun.elapsed().as_secs_f64() })
+    Ok(Opened { container, reader: Box::new(packer), tree, skipped, stop_timeout, seconds: begun.elapsed().as_secs_f64() })
 }
