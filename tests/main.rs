@@ -18,6 +18,7 @@ mod leftovers;
 mod options;
 mod probing;
 mod pull;
+mod run_image;
 mod sensor;
 mod support;
 mod verify;

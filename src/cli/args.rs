@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::words::parse_duration;
+use crate::image::store::MAX_UNPACKED_SIZE;
 use crate::observe::sensor::Sensor;
 use crate::plan::KeepLookedAt;
 use crate::verify::Level;
@@ -71,7 +72,7 @@ impl Cli {
             arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL").hide_possible_values(true)
         };
         let mut command = Cli::command();
-        for verb in ["build", "verify"] {
+        for verb in ["build", "verify", "run"] {
             command = command.mut_subcommand(verb, |verb| {
                 let names: Vec<String> = verb.get_arguments().map(|argument| argument.get_id().to_string()).collect();
                 let switches = names.into_iter().filter(|name| SWITCHES.contains(&name.as_str()));
@@ -91,6 +92,11 @@ pub enum Verb {
     /// Compare an image with its original: run both the same way, probe both, say what differs
     #[command(args_override_self = true)]
     Verify(Box<VerifyArgs>),
+    /// Run an image that no daemon has, in a container of slim's own
+    #[command(args_override_self = true)]
+    Run(Box<RunArgs>),
+    /// Find out what this machine lets slim do
+    Doctor,
 }
 
 /// Flags of every verb.
@@ -143,6 +149,26 @@ pub struct BuildArgs {
     /// What is written.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// The flags of `slim run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The image: `docker-archive:FILE[:NAME]`, `oci:DIRECTORY[:TAG]`, `oci-archive:FILE[:TAG]` or `rootfs:DIRECTORY`
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// What to run in place of the image's command
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+    /// Which of several images, `OS/ARCHITECTURE[/VARIANT]` [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Unpack at most so many bytes of an image
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_UNPACKED_SIZE)]
+    pub max_unpacked_size: u64,
+    /// How it is run.
+    #[command(flatten)]
+    pub container: ContainerArgs,
 }
 
 /// The flags of `slim verify`.
