@@ -1,6 +1,6 @@
 //! Nothing stays behind, however it ends.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use super::{Ground, again, block, is_alive, part, until};
@@ -59,7 +59,7 @@ fn controller(folder: &str) {
         let (running, _streams) = runner.start(&spec, &[]).await.unwrap();
         let command = running.command(vec!["sh".to_owned(), "-c".to_owned(), script]);
         let (exec, _exec_streams) = running.exec(&command, &[]).await.unwrap();
-        println!("pids {} {}", running.pid(), exec.pid());
+        writeln!(std::io::stdout(), "pids {} {}", running.pid(), exec.pid()).unwrap();
         std::future::pending::<()>().await;
     });
 }

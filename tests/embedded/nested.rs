@@ -1,5 +1,6 @@
 //! Where less is allowed than on a plain machine: in Docker's containers, and on file systems that take no overlay.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -34,10 +35,8 @@ fn inside(slim: &str) {
     block(async {
         let reports = probe_tiers(Path::new(slim), ground.folder.path()).await;
         for TierReport { tier, outcome } in &reports {
-            match outcome {
-                Ok(fallbacks) => println!("\ntier {tier}: {}", fallbacks.join("; ")),
-                Err(reason) => println!("\ntier {tier}: no: {reason}"),
-            }
+            let said = outcome.as_ref().map_or_else(|reason| format!("no: {reason}"), |fallbacks| fallbacks.join("; "));
+            writeln!(std::io::stdout(), "\ntier {tier}: {said}").unwrap();
         }
         let Some(best) = reports.iter().find(|report| report.outcome.is_ok()) else {
             let error = Runner::choose(slim.into(), ground.folder.path()).await.unwrap_err().to_string();

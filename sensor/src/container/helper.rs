@@ -23,10 +23,10 @@ use super::inside::{Inside, Kind};
 use super::message::{Event, Failure, Family, Request, receive, send};
 use super::process::{Report, Reporter, Role, become_program};
 use super::spec::{ContainerSpec, Ids, Network, ProcessSpec};
-use super::{devices, mounts, root};
+use super::{devices, mounts, root, tree};
 use crate::kernel;
 
-/// Exit status of a child that could not become its program; nobody looks at it.
+/// Exit status where the container is the cause.
 const FAILED: i32 = 125;
 
 /// Makes the container that comes over standard input, and stays until it has ended.
@@ -38,11 +38,13 @@ pub fn run() -> Result<(), String> {
     let received = receive::<Request>(control.as_fd()).map_err(|errno| format!("cannot read the order: {errno}"))?;
     let Some((Request::Start(spec), descriptors)) = received else { return Err("the first request is no order".to_owned()) };
     let state = spec.state.clone();
-    let ended = match Helper::start(&control, *spec, descriptors) {
-        Ok(mut helper) => helper.serve(),
-        Err(error) => Event::Failed(error.into()),
+    let mut helper = Helper::start(&control, *spec, descriptors);
+    let ended = match &mut helper {
+        Ok(helper) => helper.serve(),
+        Err(error) => Event::Failed(Failure { status: FAILED, reason: error.to_string() }),
     };
     empty(&state);
+    // The mount namespace goes with the helper, which takes the kernel a while: the news come first.
     // The controller may be gone: then there is nobody to tell.
     let _ = send(control.as_fd(), &ended, &[]);
     Ok(())
@@ -396,11 +398,14 @@ fn enter_network(spec: &mut ContainerSpec, fallbacks: &mut Vec<String>) -> Resul
 
 /// Removes what the container left in its state directory. The mounts were seen by nobody here.
 fn empty(state: &Path) {
-    for tree in ["upper", "work"] {
-        let _ = fs::remove_dir_all(state.join(tree));
+    let aside = state.join("aside");
+    // What can't be removed is found, and named, by who removes the directory.
+    let _ = fs::create_dir(&aside);
+    for made in ["upper", "work"] {
+        let _ = tree::remove(&state.join(made), &aside);
     }
-    for mount_point in ["root", "memory"] {
-        let _ = fs::remove_dir(state.join(mount_point));
+    for directory in ["root", "memory", "aside"] {
+        let _ = fs::remove_dir(state.join(directory));
     }
     for file in ["hostname", "hosts", "resolv.conf"] {
         let _ = fs::remove_file(state.join(file));

@@ -72,7 +72,9 @@ fn overlay(spec: &ContainerSpec, layers: &[PathBuf], merged: &Path, fallbacks: &
     };
     let copied = spec.state.join("upper");
     directory(&copied)?;
-    copy::layers(layers, &copied)?;
+    let aside = spec.state.join("aside");
+    directory(&aside)?;
+    copy::layers(layers, &copied, &aside)?;
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some(&copied), merged, NONE, flags, NONE).during(|| "use the copied layers as root")?;
     fallbacks.push(format!("the layers are copied ({in_memory})"));
