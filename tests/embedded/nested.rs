@@ -1,6 +1,5 @@
 //! Where less is allowed than on a plain machine: in Docker's containers, and on file systems that take no overlay.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -30,13 +29,14 @@ fn in_docker(image: &str, options: &[&str]) -> Vec<String> {
 }
 
 /// Prints what each tier gives, and runs a server and a command in the best one.
+#[expect(clippy::print_stdout, reason = "the test that started this reads it")]
 fn inside(slim: &str) {
     let ground = Ground::new();
     block(async {
         let reports = probe_tiers(Path::new(slim), ground.folder.path()).await;
         for TierReport { tier, outcome } in &reports {
             let said = outcome.as_ref().map_or_else(|reason| format!("no: {reason}"), |fallbacks| fallbacks.join("; "));
-            writeln!(std::io::stdout(), "\ntier {tier}: {said}").unwrap();
+            println!("\ntier {tier}: {said}");
         }
         let Some(best) = reports.iter().find(|report| report.outcome.is_ok()) else {
             let error = Runner::choose(slim.into(), ground.folder.path()).await.unwrap_err().to_string();

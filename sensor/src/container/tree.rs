@@ -55,7 +55,7 @@ mod tests {
         fs::create_dir_all(tree.join("0/1")).expect("directory");
         fs::write(tree.join("0/1/file"), "").expect("file");
         let mut deepest = open(&tree, OFlag::O_DIRECTORY, Mode::empty()).expect("open");
-        for _ in 0..5000 {
+        for _ in 0..1500 {
             mkdirat(&deepest, "deep", Mode::S_IRWXU).expect("directory");
             deepest = openat(&deepest, "deep", OFlag::O_DIRECTORY, Mode::empty()).expect("open");
         }
