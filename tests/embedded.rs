@@ -45,6 +45,7 @@ impl Ground {
         let applets = [
             "sh", "cat", "ls", "echo", "sleep", "httpd", "id", "env", "test", "mkdir", "stat", "kill", "true", "false", "nc",
             "mount", "ps", "hostname", "readlink", "tty", "touch", "grep", "wget", "pwd", "chown", "ip", "stty", "rm", "mknod",
+            "head", "wc",
         ];
         for name in applets {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();

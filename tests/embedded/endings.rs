@@ -44,6 +44,7 @@ fn the_end_of_the_controller_is_the_end_of_the_container() {
 }
 
 /// Starts a container and a command in it that ignore what they can, and waits to be killed.
+#[expect(clippy::print_stdout, reason = "the test that started this reads it")]
 fn controller(folder: &str) {
     let root = std::path::Path::new(folder).join("root");
     let state = std::path::Path::new(folder).join("state");

@@ -46,7 +46,7 @@ fn devices_are_those_that_docker_makes() {
     let ground = Ground::new();
     let script = "ls -1 /dev; ls -1 /dev/pts; stat -c '%a %t:%T' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty; \
                   for link in fd ptmx stdin; do readlink /dev/$link; done; stat -c %a /dev/shm; echo x >/dev/null; \
-                  grep -E '^[^ ]+ /dev(/| )' /proc/mounts | while read a b c d; do echo $b $c; done; test -c /dev/console || echo none";
+                  grep -E '^[^ ]+ /dev(/pts|/shm|/mqueue|) ' /proc/mounts | while read a b c d; do echo $b $c; done; test -c /dev/console || echo none";
     let output = ground.says(&ground.shell(script));
     let wanted = "core\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\nptmx\n\
                   666 1:3\n666 1:5\n666 1:7\n666 1:8\n666 1:9\n666 5:0\n/proc/self/fd\npts/ptmx\n/proc/self/fd/0\n1777\n\
@@ -55,6 +55,23 @@ fn devices_are_those_that_docker_makes() {
     let mut spec = ground.shell("grep ' /dev/shm ' /proc/mounts");
     spec.shared_memory = 3 << 20;
     assert!(ground.says(&spec).contains("size=3072k"));
+}
+
+#[test]
+fn devices_that_a_program_makes_cannot_be_opened() {
+    let ground = Ground::new();
+    let shared = ground.path("shared");
+    fs::create_dir(&shared).unwrap();
+    let mut spec = ground.shell(
+        "for place in /tmp /dev /dev/shm /volume; do rm -f $place/made; mknod $place/made c 1 5 && head -c 1 $place/made; done; \
+         head -c 1 /dev/zero | wc -c",
+    );
+    spec.mounts = vec![Mount { target: "/volume".into(), what: Mounted::Bind(shared), read_only: false }];
+    let (code, output, errors) = block(ground.run(&spec));
+    assert_eq!((code, output.as_str(), errors.matches("Permission denied").count()), (0, "1\n", 4), "{errors}");
+    spec.root = Root::Directory(ground.root());
+    let (code, output, errors) = block(ground.run(&spec));
+    assert_eq!((code, output.as_str(), errors.matches("Permission denied").count()), (0, "1\n", 4), "{errors}");
 }
 
 #[test]

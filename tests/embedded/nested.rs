@@ -29,15 +29,14 @@ fn in_docker(image: &str, options: &[&str]) -> Vec<String> {
 }
 
 /// Prints what each tier gives, and runs a server and a command in the best one.
+#[expect(clippy::print_stdout, reason = "the test that started this reads it")]
 fn inside(slim: &str) {
     let ground = Ground::new();
     block(async {
         let reports = probe_tiers(Path::new(slim), ground.folder.path()).await;
         for TierReport { tier, outcome } in &reports {
-            match outcome {
-                Ok(fallbacks) => println!("\ntier {tier}: {}", fallbacks.join("; ")),
-                Err(reason) => println!("\ntier {tier}: no: {reason}"),
-            }
+            let said = outcome.as_ref().map_or_else(|reason| format!("no: {reason}"), |fallbacks| fallbacks.join("; "));
+            println!("\ntier {tier}: {said}");
         }
         let Some(best) = reports.iter().find(|report| report.outcome.is_ok()) else {
             let error = Runner::choose(slim.into(), ground.folder.path()).await.unwrap_err().to_string();

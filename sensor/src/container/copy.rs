@@ -14,17 +14,18 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, SFlag, mknod};
 
 use super::failure::{During, SetUpError};
+use super::tree;
 use crate::kernel::extended_attribute;
 
-/// Lays `layers`, the topmost first, into an empty directory.
-pub(super) fn layers(layers: &[PathBuf], target: &Path) -> Result<(), SetUpError> {
+/// Lays `layers`, the topmost first, into an empty directory. `aside`: another empty one on its file system.
+pub(super) fn layers(layers: &[PathBuf], target: &Path, aside: &Path) -> Result<(), SetUpError> {
     for layer in layers.iter().rev() {
-        copy(layer, target).during(|| format!("copy the layer `{}`", layer.display()))?;
+        copy(layer, target, aside).during(|| format!("copy the layer `{}`", layer.display()))?;
     }
     Ok(())
 }
 
-fn copy(layer: &Path, target: &Path) -> io::Result<()> {
+fn copy(layer: &Path, target: &Path, aside: &Path) -> io::Result<()> {
     let mut directories = vec![PathBuf::new()];
     let mut finished = vec![];
     // Files of several names, by number: copied once.
@@ -37,7 +38,7 @@ fn copy(layer: &Path, target: &Path) -> io::Result<()> {
             let is_whiteout = metadata.file_type().is_char_device() && metadata.rdev() == 0;
             let is_directory = metadata.is_dir();
             if is_whiteout || !is_directory || is_opaque(&from) || !fs::symlink_metadata(&to).is_ok_and(|old| old.is_dir()) {
-                remove(&to)?;
+                remove(&to, aside)?;
             }
             if is_whiteout {
                 continue;
@@ -106,9 +107,9 @@ fn is_opaque(directory: &Path) -> bool {
     [c"trusted.overlay.opaque", c"user.overlay.opaque"].iter().any(|name| extended_attribute(&path, name) == Some(b'y'))
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+fn remove(path: &Path, aside: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(metadata) if metadata.is_dir() => tree::remove(path, aside),
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
     };
@@ -126,7 +127,9 @@ mod tests {
     fn upper_layers_replace_what_is_below() {
         let work = tempfile::tempdir().expect("directory");
         let (lower, upper, target) = (work.path().join("lower"), work.path().join("upper"), work.path().join("target"));
-        for directory in ["lower/kept", "lower/becomes-file", "upper/kept", "upper/becomes-directory", "target"] {
+        for directory in
+            ["lower/kept", "lower/becomes-file", "lower/hidden/x", "upper/kept", "upper/becomes-directory", "target", "aside"]
+        {
             fs::create_dir_all(work.path().join(directory)).expect("directory");
         }
         let write = |path: &str, text: &str| fs::write(work.path().join(path), text).expect("write");
@@ -142,12 +145,18 @@ mod tests {
         symlink("kept/both", upper.join("link")).expect("link");
         fs::set_permissions(upper.join("kept"), fs::Permissions::from_mode(0o2750)).expect("mode");
 
-        layers(&[upper, lower], &target).expect("copy");
+        let is_root = nix::unistd::Uid::effective().is_root();
+        if is_root {
+            mknod(&upper.join("hidden"), SFlag::S_IFCHR, Mode::empty(), 0).expect("whiteout");
+        }
+
+        layers(&[upper, lower], &target, &work.path().join("aside")).expect("copy");
         let read = |path: &str| fs::read_to_string(target.join(path)).expect("read");
         assert_eq!(
             ["kept/old", "kept/both", "becomes-file", "becomes-directory/new", "link"].map(read),
             ["old", "above", "file", "new", "above"]
         );
+        assert_eq!(target.join("hidden").exists(), !is_root, "who may make a whiteout sees it work");
         assert!(fs::symlink_metadata(target.join("becomes-directory")).expect("there").is_dir());
         assert!(!work.path().join("new").exists(), "nothing was written through the link");
         let metadata = |path: &str| fs::metadata(target.join(path)).expect("there");

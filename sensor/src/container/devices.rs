@@ -1,6 +1,8 @@
 //! /dev as Docker makes it: a small tmpfs with the devices that every program may have, terminals, and shared memory.
 //!
-//! Who may not make devices (in a user namespace nobody may) gets this machine's, bound.
+//! The directory itself takes no devices: those that there are lie in a file system that nobody else sees, and are bound.
+//! So a program that may call mknod(2) makes nothing that it could open. Who may not make devices (in a user
+//! namespace nobody may) gets this machine's.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -36,12 +38,19 @@ const LINKS: [(&str, &str); 6] = [
 pub(super) fn make(inside: &Inside, spec: &ContainerSpec, fallbacks: &mut Vec<String>) -> Result<(), SetUpError> {
     let target = Path::new("/dev");
     let place = inside.make(target, Kind::Directory).during(|| "make `/dev`")?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_STRICTATIME;
     mount_at(&place, "tmpfs", flags, "mode=755,size=65536k").during(|| "mount `/dev`")?;
     let new = inside.find(target).during(|| "open `/dev`")?;
     let directory = new.path();
+    let hidden = spec.state.join("devices");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let mounted = fs::create_dir(&hidden).during(|| "make a place for devices").and_then(|()| {
+        mount(Some("tmpfs"), &hidden, Some("tmpfs"), flags, Some("mode=755,size=64k")).during(|| "mount memory for devices")
+    });
+    mounted?;
     for (name, major, minor) in DEVICES {
-        device(&directory.join(name), name, major, minor).during(|| format!("make `/dev/{name}`"))?;
+        let made = device(&hidden.join(name), &directory.join(name), name, makedev(major, minor));
+        made.during(|| format!("make `/dev/{name}`"))?;
     }
     for (name, link_target) in LINKS {
         symlink(link_target, directory.join(name)).during(|| format!("make `/dev/{name}`"))?;
@@ -76,14 +85,18 @@ fn make_below(inside: &Inside, path: &str, mount: impl FnOnce(&Path) -> nix::Res
     mount(&place.path())
 }
 
-fn device(path: &Path, name: &str, major: u64, minor: u64) -> nix::Result<()> {
-    let mode = Mode::from_bits_truncate(0o666);
+/// Makes a device at `hidden` and binds it to `path`.
+fn device(hidden: &Path, path: &Path, name: &str, number: u64) -> nix::Result<()> {
     let raw = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-    if mknod(path, SFlag::S_IFCHR, mode, makedev(major, minor)).is_ok() {
-        return fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(raw);
-    }
     File::create(path).map_err(raw)?;
-    mount(Some(&Path::new("/dev").join(name)), path, NONE, MsFlags::MS_BIND, NONE)
+    let made = mknod(hidden, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), number);
+    let source = if made.is_ok() {
+        fs::set_permissions(hidden, fs::Permissions::from_mode(0o666)).map_err(raw)?;
+        hidden.to_owned()
+    } else {
+        Path::new("/dev").join(name)
+    };
+    mount(Some(&source), path, NONE, MsFlags::MS_BIND, NONE)
 }
 
 /// A terminal of the container's own: its outer end, and its inner one. To be called inside.

@@ -23,10 +23,10 @@ use super::inside::{Inside, Kind};
 use super::message::{Event, Failure, Family, Request, receive, send};
 use super::process::{Report, Reporter, Role, become_program};
 use super::spec::{ContainerSpec, Ids, Network, ProcessSpec};
-use super::{devices, mounts, root};
+use super::{devices, mounts, root, tree};
 use crate::kernel;
 
-/// Exit status of a child that could not become its program; nobody looks at it.
+/// Exit status where the container is the cause.
 const FAILED: i32 = 125;
 
 /// Makes the container that comes over standard input, and stays until it has ended.
@@ -38,11 +38,13 @@ pub fn run() -> Result<(), String> {
     let received = receive::<Request>(control.as_fd()).map_err(|errno| format!("cannot read the order: {errno}"))?;
     let Some((Request::Start(spec), descriptors)) = received else { return Err("the first request is no order".to_owned()) };
     let state = spec.state.clone();
-    let ended = match Helper::start(&control, *spec, descriptors) {
-        Ok(mut helper) => helper.serve(),
-        Err(error) => Event::Failed(error.into()),
+    let mut helper = Helper::start(&control, *spec, descriptors);
+    let ended = match &mut helper {
+        Ok(helper) => helper.serve(),
+        Err(error) => Event::Failed(Failure { status: FAILED, reason: error.to_string() }),
     };
     empty(&state);
+    // The mount namespace goes with the helper, which takes the kernel a while: the news come first.
     // The controller may be gone: then there is nobody to tell.
     let _ = send(control.as_fd(), &ended, &[]);
     Ok(())
@@ -83,6 +85,8 @@ struct Helper<'a> {
     /// The container's mount namespace, once it is made.
     mounts: Option<OwnedFd>,
     children: Vec<Child>,
+    /// The controller is gone and everything is killed.
+    is_over: bool,
 }
 
 impl<'a> Helper<'a> {
@@ -102,7 +106,7 @@ impl<'a> Helper<'a> {
         nix::unistd::sethostname(&spec.hostname).during(|| format!("take the host name `{}`", spec.hostname))?;
         let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().filter_map(|path| File::open(path).ok()).collect();
         let ids = spec.ids;
-        let mut helper = Helper { control, signals, ids, fallbacks, tables, mounts: None, children: vec![] };
+        let mut helper = Helper { control, signals, ids, fallbacks, tables, mounts: None, children: vec![], is_over: false };
         helper.fork(None, |reporter| first(&spec, descriptors, reporter)).during(|| "start the first process")?;
         Ok(helper)
     }
@@ -128,7 +132,6 @@ impl<'a> Helper<'a> {
 
     /// Until the first process has ended; what there is to tell then.
     fn serve(&mut self) -> Event {
-        let mut is_killed = false;
         loop {
             let ready = match self.wait() {
                 Ok(ready) => ready,
@@ -145,8 +148,8 @@ impl<'a> Helper<'a> {
             {
                 return last;
             }
-            if ready.control && !is_killed && !self.obey() {
-                is_killed = true;
+            if ready.control && !self.obey() {
+                self.is_over = true;
                 self.kill_all();
             }
         }
@@ -155,16 +158,20 @@ impl<'a> Helper<'a> {
     /// Waits until something happened.
     fn wait(&self) -> nix::Result<Ready> {
         let watch = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
-        let mut watched = vec![watch(self.control.as_fd()), watch(self.signals.as_fd())];
+        let mut watched = vec![watch(self.signals.as_fd())];
         let with_reports: Vec<usize> = (0..self.children.len()).filter(|&at| self.children[at].reports.is_some()).collect();
         watched.extend(with_reports.iter().filter_map(|&at| self.children[at].reports.as_ref()).map(|fd| watch(fd.as_fd())));
+        let with_control = watched.len();
+        if !self.is_over {
+            watched.push(watch(self.control.as_fd()));
+        }
         poll(&mut watched, PollTimeout::NONE)?;
-        let is_ready = |at: usize| watched[at].any().unwrap_or(true);
+        let is_ready = |at: usize| watched.get(at).is_some_and(|watched| watched.any().unwrap_or(true));
         let mut reports = vec![false; self.children.len()];
         for (at, &child) in with_reports.iter().enumerate() {
-            reports[child] = is_ready(2 + at);
+            reports[child] = is_ready(1 + at);
         }
-        Ok(Ready { control: is_ready(0), signal: is_ready(1), reports })
+        Ok(Ready { control: is_ready(with_control), signal: is_ready(0), reports })
     }
 
     /// Takes one report of a child; the end of its reports means that it has become its program, or failed.
@@ -396,11 +403,14 @@ fn enter_network(spec: &mut ContainerSpec, fallbacks: &mut Vec<String>) -> Resul
 
 /// Removes what the container left in its state directory. The mounts were seen by nobody here.
 fn empty(state: &Path) {
-    for tree in ["upper", "work"] {
-        let _ = fs::remove_dir_all(state.join(tree));
+    let aside = state.join("aside");
+    // What can't be removed is found, and named, by who removes the directory.
+    let _ = fs::create_dir(&aside);
+    for made in ["upper", "work"] {
+        let _ = tree::remove(&state.join(made), &aside);
     }
-    for mount_point in ["root", "memory"] {
-        let _ = fs::remove_dir(state.join(mount_point));
+    for directory in ["root", "memory", "devices", "aside"] {
+        let _ = fs::remove_dir(state.join(directory));
     }
     for file in ["hostname", "hosts", "resolv.conf"] {
         let _ = fs::remove_file(state.join(file));

@@ -22,6 +22,7 @@ mod process;
 mod profile;
 mod root;
 pub mod spec;
+mod tree;
 
 pub use self::helper::run;
 pub use self::profile::ENGINE as SECCOMP_PROFILE;

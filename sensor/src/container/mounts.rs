@@ -34,16 +34,23 @@ pub(super) fn bind(source: &Path, place: &Place) -> nix::Result<()> {
     mount(Some(source), &place.path(), NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
 }
 
-/// Makes what is mounted at a path unwritable; of the flags that it has, none can be taken away in a user namespace.
-pub(super) fn protect(inside: &Inside, path: &Path) -> nix::Result<()> {
+/// Adds flags to what is mounted at a path. Those that it has stay: in a user namespace none can be taken away.
+pub(super) fn restrict(inside: &Inside, path: &Path, flags: MsFlags) -> nix::Result<()> {
     let place = inside.find(path)?;
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | flags_of(place.as_fd());
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags | kept_flags(place.as_fd());
     mount(NONE, &place.path(), NONE, flags, NONE)
 }
 
-fn flags_of(place: &OwnedFd) -> MsFlags {
+/// Makes what is mounted at a path unwritable.
+pub(super) fn protect(inside: &Inside, path: &Path) -> nix::Result<()> {
+    restrict(inside, path, MsFlags::MS_RDONLY)
+}
+
+/// The flags of a mount that stay when it is mounted again.
+pub(super) fn kept_flags(place: &OwnedFd) -> MsFlags {
     let present = fstatvfs(place).map_or(FsFlags::empty(), |status| status.flags());
     let pairs = [
+        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
         (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
         (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
         (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
@@ -137,6 +144,7 @@ pub(super) fn given(inside: &Inside, spec: &ContainerSpec) -> Result<(), SetUpEr
     mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
     for mount in mounts {
         let target = Path::new(&mount.target);
+        let mut flags = if mount.read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
         match &mount.what {
             Mounted::Bind(source) => {
                 let step = || format!("mount `{}` at `{}`", source.display(), mount.target);
@@ -148,17 +156,20 @@ pub(super) fn given(inside: &Inside, spec: &ContainerSpec) -> Result<(), SetUpEr
                     return Err(error.advice("mount a directory on a directory, and a file on a file"));
                 }
                 bind(source, &place).during(step)?;
+                if source_kind.is_dir() {
+                    flags |= MsFlags::MS_NODEV;
+                }
             }
             Mounted::Tmpfs(options) => {
                 let step = || format!("mount memory at `{}`", mount.target);
                 let place = inside.make(target, Kind::Directory).during(step)?;
-                let (flags, data) = tmpfs_options(options, place.mode());
-                let mounted = mount_at(&place, "tmpfs", flags, &data).during(step);
+                let (own_flags, data) = tmpfs_options(options, place.mode());
+                let mounted = mount_at(&place, "tmpfs", own_flags, &data).during(step);
                 mounted.map_err(|error| error.advice(format!("its options were `{}`", options.join(","))))?;
             }
         }
-        if mount.read_only {
-            protect(inside, target).during(|| format!("protect `{}` from being written", mount.target))?;
+        if !flags.is_empty() {
+            restrict(inside, target, flags).during(|| format!("restrict what `{}` allows", mount.target))?;
         }
     }
     Ok(())

@@ -4,6 +4,9 @@
 //! cannot be where it should (a state directory on an overlay itself, as in a container, or on NFS) has it in memory;
 //! where there is no overlay at all the layers are copied; where pivot_root(2) is refused (Docker's seccomp profile does)
 //! the root is moved over the old one.
+//!
+//! Docker keeps a container from this machine's disks by the devices control group. There are no control groups here, so
+//! device files work in /dev alone: what a program makes elsewhere by mknod(2) cannot be opened.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -15,9 +18,9 @@ use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 
-use super::copy;
 use super::failure::{During, SetUpError};
 use super::spec::{ContainerSpec, Ids, Root};
+use super::{copy, mounts};
 
 /// No source, type or data.
 pub(super) const NONE: Option<&str> = None;
@@ -25,13 +28,13 @@ pub(super) const NONE: Option<&str> = None;
 /// Mounts the root below the container's state directory; where.
 pub(super) fn make(spec: &ContainerSpec, fallbacks: &mut Vec<String>) -> Result<PathBuf, SetUpError> {
     // What is mounted from here on is nobody else's.
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).during(|| "make the mounts private")?;
+    let private = mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).during(|| "make the mounts private");
+    private.map_err(|error| error.advice("in a chroot, bind its directory onto itself first"))?;
     let merged = spec.state.join("root");
     directory(&merged)?;
     match &spec.root {
         Root::Directory(path) => {
-            let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-            mount(Some(path), &merged, NONE, flags, NONE).during(|| format!("use `{}` as root", path.display()))?;
+            bind_without_devices(path, &merged).during(|| format!("use `{}` as root", path.display()))?;
         }
         Root::Layers(layers) => overlay(spec, layers, &merged, fallbacks)?,
     }
@@ -45,7 +48,7 @@ fn overlay(spec: &ContainerSpec, layers: &[PathBuf], merged: &Path, fallbacks: &
         |path: &PathBuf| nix::fcntl::open(path, flags, Mode::empty()).during(|| format!("open the layer `{}`", path.display()));
     let opened = layers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<String> = opened.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
-    let attributes = if spec.ids == Ids::Same { "" } else { ",userxattr" };
+    let attributes = if spec.ids == Ids::Same && is_initial_user_namespace() { "" } else { ",userxattr" };
     let try_in = |state: &Path| -> Result<(), SetUpError> {
         let (upper, work) = (state.join("upper"), state.join("work"));
         directory(&upper)?;
@@ -58,7 +61,7 @@ fn overlay(spec: &ContainerSpec, layers: &[PathBuf], merged: &Path, fallbacks: &
             upper.as_raw_fd(),
             work.as_raw_fd()
         );
-        let mounted = mount(Some("overlay"), merged, Some("overlay"), MsFlags::empty(), Some(options.as_str()));
+        let mounted = mount(Some("overlay"), merged, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()));
         mounted.during(|| "mount the layers")
     };
     let Err(on_disk) = try_in(&spec.state) else { return Ok(()) };
@@ -72,11 +75,25 @@ fn overlay(spec: &ContainerSpec, layers: &[PathBuf], merged: &Path, fallbacks: &
     };
     let copied = spec.state.join("upper");
     directory(&copied)?;
-    copy::layers(layers, &copied)?;
-    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-    mount(Some(&copied), merged, NONE, flags, NONE).during(|| "use the copied layers as root")?;
+    let aside = spec.state.join("aside");
+    directory(&aside)?;
+    copy::layers(layers, &copied, &aside)?;
+    bind_without_devices(&copied, merged).during(|| "use the copied layers as root")?;
     fallbacks.push(format!("the layers are copied ({in_memory})"));
     Ok(())
+}
+
+/// Whether all ids are what they are outside. Only there may overlays keep their marks where no user can forge them.
+fn is_initial_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Mounts a directory with what is mounted below it. Device files in it cannot be used.
+fn bind_without_devices(source: &Path, target: &Path) -> nix::Result<()> {
+    mount(Some(source), target, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
+    let present = mounts::kept_flags(&nix::fcntl::open(target, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?);
+    mount(NONE, target, NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NODEV | present, NONE)
 }
 
 /// Makes a directory with the permissions of a root.
