@@ -9,7 +9,7 @@ mod slim;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use archive::{Entries, entries, exported, layer};
+pub use archive::{Entries, digits, entries, exported, layer};
 pub use image::{Builder, Image, busybox, large, shell, web};
 pub use proxy::Proxy;
 pub use running::{Running, until};
