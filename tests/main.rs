@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "nothing here is an interface")]
 
+mod archives;
 mod build;
 mod daemon;
 mod embedded;

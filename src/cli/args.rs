@@ -201,7 +201,7 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
 pub struct TargetArgs {
-    /// The image: a name, an id, or `docker-daemon:NAME`
+    /// The image: a name, an id, `docker-daemon:NAME`, `docker-archive:PATH[:REF]`, `oci:DIR[:TAG]`, `oci-archive:PATH[:TAG]` or `rootfs:DIR`
     #[arg(required_unless_present = "target", help_heading = None)]
     pub image: Option<String>,
     /// The image, as docker-slim spells it
@@ -219,6 +219,12 @@ pub struct TargetArgs {
     /// Take also an image that `slim` has made
     #[arg(long)]
     pub force: Option<bool>,
+    /// Which of the images in a layout, such as `linux/arm64` [default: that of this machine]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// Unpack at most so much of an image that comes from a file
+    #[arg(long, value_name = "SIZE", default_value = "100g")]
+    pub max_unpacked_size: String,
     /// Keep what this plan says (see `--write-plan`), without running anything
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,

@@ -3,7 +3,9 @@
 use crate::engine::docker::EngineError;
 use crate::engine::inject::ProgramError;
 use crate::exit::Exit;
+use crate::image::local::LocalError;
 use crate::image::source::SourceError;
+use crate::image::store::StoreError;
 use crate::observe::run::ObserveError;
 use crate::observe::target::TargetError;
 use crate::pack::load::LoadError;
@@ -58,6 +60,16 @@ impl From<SourceError> for Failure {
             SourceError::Engine(error) => error.into(),
             other => Failure { exit: Exit::Engine, message: other.to_string() },
         }
+    }
+}
+
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Failure {
+        let exit = match &error {
+            LocalError::Store(StoreError::Io { .. } | StoreError::NoHome) => Exit::Engine,
+            _ => Exit::Image,
+        };
+        Failure { exit, message: error.to_string() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod layer;
+pub mod local;
 pub mod packer;
 pub mod read_files;
 pub mod reference;

@@ -191,7 +191,8 @@ impl<S: Skip> TarReader<S> {
         for _ in 0..MAX_EXTENSIONS {
             let header_at = self.position;
             let Some(header) = self.header()? else { return Ok(None) };
-            if !is_checksum_right(&header) {
+            // A fuzzer would spend its time on sums.
+            if !cfg!(fuzzing) && !is_checksum_right(&header) {
                 return Err(TarError::Checksum(header_at));
             }
             let stored = number(&header, 124..136, "size")?;

@@ -319,7 +319,9 @@ impl Draft {
         let (_, removed) = self.replace(parent, name, Present::Inode(inode))?;
         let (file, names) = &mut self.inodes[inode as usize];
         *names += 1;
-        // Whoever unpacks an archive applies what each of its entries says; so the last one counts.
+        // Whoever unpacks an archive applies what each of its entries says; so the last one counts. To set an owner takes
+        // capabilities away.
+        file.xattrs.retain(|xattr| xattr.name != b"security.capability");
         (file.mode, file.uid, file.gid) = (entry.mode, entry.uid, entry.gid);
         (file.mtime, file.mtime_nanoseconds) = (entry.mtime, entry.mtime_nanoseconds);
         merge_xattrs(&mut file.xattrs, entry.xattrs);

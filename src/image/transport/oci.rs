@@ -185,7 +185,7 @@ fn blob_bytes(files: &dyn Files, descriptor: &Descriptor) -> Result<Vec<u8>, Tra
     let name = blob_name(descriptor)?;
     let bytes = files.document(&name)?;
     check_size(&name, bytes.len() as u64, descriptor)?;
-    check_digest(&name, &bytes, &descriptor.digest().to_string())?;
+    check_digest(&name, &bytes, descriptor.digest().as_ref())?;
     Ok(bytes)
 }
 
