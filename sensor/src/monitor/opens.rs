@@ -12,7 +12,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fanotify::low_level::{
@@ -25,6 +25,7 @@ use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use super::mounted::Mounts;
 use super::process;
+use super::running::Running;
 use super::telling::{Telling, Used, User};
 use crate::kernel;
 use crate::mountinfo::Mount;
@@ -33,8 +34,10 @@ use crate::wire::{Access, Fanotify, Sense};
 /// `struct fanotify_event_metadata` (linux/fanotify.h): event_len u32, vers u8, reserved u8, metadata_len u16, mask u64,
 /// fd i32, pid i32.
 const EVENT: usize = 24;
-/// Events are left to wait for so long: less than most processes live, as theirs are to be told.
-const PAUSE: Duration = Duration::from_micros(200);
+/// Events are left to wait for so long. Where the first sense knows what runs, it is a matter of cost alone; ...
+const PAUSE: Duration = Duration::from_millis(1);
+/// ... without it, it must be less than most processes live, as their programs are to be told.
+const PAUSE_ALONE: Duration = Duration::from_micros(200);
 /// Events read at once.
 const BATCH: usize = 170;
 
@@ -61,6 +64,8 @@ pub(super) struct Opens {
     mounts: Mounts,
     /// Held from reading events to having told them, so that a drain waits for who is in the middle of it.
     reading: Mutex<()>,
+    /// What the first sense knows of the processes.
+    pub(super) running: Running,
 }
 
 /// One event.
@@ -126,16 +131,17 @@ impl Opens {
             // A volume that cannot be marked is seen by the other sense.
             let _ = mark(FAN_MARK_MOUNT, target);
         }
-        Ok((sees, Opens { group, mounts, reading: Mutex::new(()) }))
+        Ok((sees, Opens { group, mounts, reading: Mutex::new(()), running: Running::default() }))
     }
 
-    /// Tells events as they come, for ever.
-    pub(super) fn follow(&self, telling: &Telling) {
+    /// Tells events as they come, for ever. `alone`: there is no first sense.
+    pub(super) fn follow(&self, telling: &Telling, alone: bool) {
+        let pause = if alone { PAUSE_ALONE } else { PAUSE };
         loop {
             let mut ready = [PollFd::new(self.group.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut ready, PollTimeout::NONE);
             // To wake up for each event costs more than the event, and equal ones become one while they wait.
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(pause);
             self.drain(telling);
         }
     }
@@ -143,22 +149,27 @@ impl Opens {
     /// Tells all events that there are. When it returns, every open that was made before is told.
     pub(super) fn drain(&self, telling: &Telling) {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = self.running.take_ended();
         let mut buffer = [0; EVENT * BATCH];
         loop {
             match nix::unistd::read(&self.group, &mut buffer) {
-                Ok(0) | Err(nix::errno::Errno::EAGAIN) => return,
+                Ok(0) | Err(nix::errno::Errno::EAGAIN) => break,
                 Ok(length) => {
                     let mut last = Last::default();
                     walk(&buffer[..length]).for_each(|event| self.tell(event, &mut last, telling));
                     // There were no more.
                     if length < buffer.len() {
-                        return;
+                        break;
                     }
                 }
                 Err(nix::errno::Errno::EINTR) => {}
-                Err(errno) => return telling.lose(&format!("events of fanotify: {errno}")),
+                Err(errno) => {
+                    telling.lose(&format!("events of fanotify: {errno}"));
+                    break;
+                }
             }
         }
+        self.running.forget(&ended);
     }
 
     fn tell(&self, event: Event, last: &mut Last, telling: &Telling) {
@@ -174,7 +185,8 @@ impl Opens {
         }
         telling.count_open();
         if last.process != event.process {
-            *last = Last { process: event.process, executable: process::link(event.process, "exe").unwrap_or_default() };
+            let look = || process::link(event.process, "exe").unwrap_or_default().into();
+            *last = Last { process: event.process, executable: self.running.executable(event.process).unwrap_or_else(look) };
         }
         let executable: &[u8] = match is_own(&last.executable) {
             false => &last.executable,
@@ -207,7 +219,7 @@ impl Opens {
 #[derive(Default)]
 struct Last {
     process: i32,
-    executable: Vec<u8>,
+    executable: Arc<[u8]>,
 }
 
 /// The path of an open file.
