@@ -156,6 +156,15 @@ fn memory_and_binds_are_mounted_in_order() {
 }
 
 #[test]
+fn slim_itself_can_be_mounted_and_executed() {
+    let ground = Ground::new();
+    let mut spec = ground.spec(&["/.slim/program", "--version"]);
+    let what = Mounted::Bind(super::SLIM.into());
+    spec.mounts = vec![Mount { target: "/.slim/program".into(), what, read_only: true }];
+    assert!(ground.says(&spec).starts_with("slim "));
+}
+
+#[test]
 fn what_cannot_be_mounted_is_told_with_its_name() {
     let ground = Ground::new();
     let mount = |target: &str, what| Mount { target: target.to_owned(), what, read_only: false };
