@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::image::{inspect, name, oddities};
-use crate::support::{Image, NO_HTTP, Slim, digits, docker, docker_output, entries, shell, unique};
+use crate::support::{Builder, Image, NO_HTTP, Slim, digits, docker, docker_output, entries, shell, unique};
 
 /// An image of several layers: what one has, the next takes away, hides, replaces and links.
 fn layered() -> Image {
@@ -135,6 +135,66 @@ fn one_plan_gives_one_image_from_wherever_it_comes() {
     ] {
         assert_eq!(by_plan(&source, &plan, &[]).0, id, "{source}");
     }
+}
+
+/// What overlayfs shows of the layers is the tree that they are merged to.
+#[test]
+fn a_mount_of_the_layers_is_their_tree() {
+    use slim::image::store::read::LayerFiles;
+    use slim::image::store::{Flavour, Store, merge::merge};
+    use slim::image::tree::{EntryId, Kind};
+
+    let directory = |image: Builder, path: &str| image.directory(path, 0o755);
+    let below = Image::scratch().directory("/kept", 0o711).file("/kept/a", b"a", 0o640).file("/target", b"content", 0o604);
+    let below = directory(below, "/hidden").file("/hidden/x", b"", 0o644).file("/gone", b"", 0o644);
+    let below = directory(below, "/new").file("/new/old", b"", 0o644).file("/file", b"", 0o644).link("/link", "kept");
+    let above = Image::scratch().file("/kept/b", b"b", 0o600).hard_link("/linked", "/target").file("/.wh.gone", b"", 0o644);
+    let above = above.file("/hidden/.wh..wh..opq", b"", 0o644).file("/hidden/y", b"", 0o644).file("/.wh.new", b"", 0o644);
+    let above = directory(above, "/new").file("/new/z", b"", 0o644).file("/file/in", b"", 0o644).file("/link/in", b"", 0o644);
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store")).unwrap();
+    let archives = [below, above].map(|mut layer| layer.archive().get_ref().clone());
+    let layers = store.unpack(&layered_image(&archives), Flavour::User, 1 << 30, &|_, _| ()).unwrap();
+    let merged = std::sync::Arc::new(merge(layers.iter().map(|layer| &*layer.index), 0, &[]).unwrap());
+    let patch = folder.path().join("patch");
+    std::fs::create_dir(&patch).unwrap();
+    assert!(LayerFiles::new(layers.clone(), std::sync::Arc::clone(&merged)).patch(Flavour::User, &patch).unwrap());
+
+    let point = folder.path().join("point");
+    std::fs::create_dir(&point).unwrap();
+    let lower = [&patch, &layers[1].files, &layers[0].files].map(|path| path.to_str().unwrap().to_owned()).join(":");
+    let script = "mount -t overlay overlay -o \"userxattr,lowerdir=$0\" \"$1\" && cd \"$1\" && find . -mindepth 1 '(' -type d -printf '%P %y %m 1\\n' -o -printf '%P %y %m %n\\n' ')'";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, &lower, point.to_str().unwrap()]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut shown: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    let tree = &merged.tree;
+    let line = |id: EntryId| {
+        let path = String::from_utf8(tree.path(id)).unwrap();
+        let (kind, least) = match tree.kind(id) {
+            Kind::Directory => ('d', 0o700),
+            Kind::Symlink => ('l', 0),
+            _ => ('f', 0o600),
+        };
+        let links = if kind == 'd' { 1 } else { tree.hard_links(id).len().max(1) };
+        format!("{} {kind} {:o} {links}", &path[1..], tree.mode(id) | least)
+    };
+    let mut expected: Vec<String> = tree.walk(EntryId::ROOT).skip(1).map(line).collect();
+    shown.sort();
+    expected.sort();
+    assert_eq!(shown, expected);
+}
+
+/// An image of these layers.
+fn layered_image(archives: &[Vec<u8>]) -> slim::image::transport::LayeredImage {
+    use slim::image::transport::{LayerBlob, LayeredImage, section::Section};
+    let blob = |archive: &Vec<u8>| {
+        let section = Section::new(std::sync::Arc::new(archive.clone()), archive.len() as u64);
+        LayerBlob::new(format!("sha256:{}", digits(archive)), None, String::new(), section)
+    };
+    let layers = archives.iter().map(blob).collect();
+    LayeredImage { id: String::new(), config_bytes: vec![], config: Default::default(), tags: vec![], layers }
 }
 
 #[test]

@@ -87,7 +87,7 @@ const LSM_CALLS: Version = (28, 3, 0);
 /// Major, minor and patch.
 type Version = (u32, u32, u32);
 
-/// Which calls the container's profile allows only because of the sensor's capabilities.
+/// Which calls a container's profile allows only with certain capabilities, of which the sensor has more than the target.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Denials<'a> {
     /// The target's own capabilities, by number.
@@ -267,6 +267,16 @@ impl Program {
     pub(crate) fn when_call(&mut self, name: &str, action: u32) {
         if let Some(&number) = self.numbers.get(name) {
             self.when(JUMP_EQUAL, number, action);
+        }
+    }
+
+    /// If it is this call and its argument needs more than 32 bits: `action`. The number is loaded again after.
+    pub(crate) fn when_wide(&mut self, name: &str, index: u32, action: u32) {
+        if let Some(&number) = self.numbers.get(name) {
+            self.push(JUMP_EQUAL, 0, 4, number);
+            self.load(argument(index) + 4);
+            self.when(JUMP_AT_LEAST, 1, action);
+            self.load(NUMBER);
         }
     }
 

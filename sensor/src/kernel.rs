@@ -216,10 +216,12 @@ pub(crate) fn raise_ambient_capabilities(set: u64) -> nix::Result<()> {
     Ok(())
 }
 
-/// Closes, when another program is executed, every descriptor from a number on.
-pub(crate) fn close_on_exec_from(first: u32) -> nix::Result<()> {
-    // SAFETY: numbers only; a flag of descriptors changes, none is closed.
-    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+/// Closes every descriptor from a number on: those that whoever started us left open.
+///
+/// Only for the beginning of a process, which has opened nothing itself yet.
+pub(crate) fn close_from(first: u32) -> nix::Result<()> {
+    // SAFETY: the caller says that nothing here owns a descriptor from there on.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
 }
 
 /// Gives the program that is executed next a descriptor under a number. What had the number before is closed.

@@ -219,7 +219,7 @@ pub struct TargetArgs {
     /// Take also an image that `slim` has made
     #[arg(long)]
     pub force: Option<bool>,
-    /// Which of the images in a layout, such as `linux/arm64` [default: that of this machine]
+    /// What the image must be for, such as `linux/arm64`; of several in a layout, which [default: this machine]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
     /// Unpack at most so much of an image that comes from a file

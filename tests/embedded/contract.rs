@@ -5,6 +5,8 @@ use slim_sensor::container::spec::{CapabilitySets, ResourceLimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Ground, all, block};
+use crate::sensor::alike;
+use crate::support::{compile, docker};
 
 #[test]
 fn the_target_is_process_one_with_its_own_namespaces() {
@@ -255,4 +257,38 @@ fn a_stub_is_executed_as_root_with_its_own_capabilities() {
     spec.process.stub_capabilities = 1 << 21 | 1;
     spec.process.uid = 1000;
     assert_eq!(ground.says(&spec), "0\nCapEff:\t0000000000200001\nstub the command\n");
+}
+
+/// Facts that differ, each for a reason: mounts are other ones (device files are bound, there are no control groups), the
+/// profile is that of one version of Docker, addresses and files of the root are the test's own, and the first process is
+/// bound to its helper.
+fn facts(output: &str) -> Vec<String> {
+    let differs = ["mount ", "call ", "/etc/hosts: ", "//", "/etc/resolv.conf: "];
+    let lines = output.lines().filter(|line| !differs.iter().any(|beginning| line.starts_with(beginning)));
+    lines.map(|line| line.replace(" deathsig 9 ", " deathsig 0 ")).collect()
+}
+
+#[test]
+fn a_program_learns_of_itself_what_it_learns_under_docker() {
+    let image = alike::image().build();
+    let ground = Ground::new();
+    let program = ground.root().join("facts");
+    std::fs::write(&program, compile(include_str!("../programs/facts.c"))).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for user in [0, 1000] {
+        let name = user.to_string();
+        let options = ["run", "--rm", "--network", "none", "--hostname", "slim", "--user", &name];
+        let plain = docker(&[&options[..], &[&image.name, "/facts", "/dev"]].concat());
+        let mut spec = ground.spec(&["/facts", "/dev"]);
+        spec.process.env.extend(["HOSTNAME=slim".to_owned(), format!("HOME={}", if user == 0 { "/root" } else { "/home/web" })]);
+        (spec.process.uid, spec.process.gid) = (user, user);
+        // As the image's group file says.
+        spec.process.groups = if user == 0 { vec![0, 2000] } else { vec![user, 900, 2000] };
+        let (plain, own) = (facts(&plain), facts(&ground.says(&spec)));
+        assert!(plain.len() > 60, "{plain:#?}");
+        let lacks = |lines: &[String], others: &[String]| -> Vec<String> {
+            others.iter().filter(|line| !lines.contains(line)).cloned().collect()
+        };
+        assert!(plain == own, "only docker: {:#?}\nonly here: {:#?}", lacks(&own, &plain), lacks(&plain, &own));
+    }
 }

@@ -93,3 +93,16 @@ fn what_is_dropped_is_killed() {
         until("the state is gone", || std::fs::read_dir(&spec.state).unwrap().count() == 0);
     });
 }
+
+#[test]
+fn a_start_that_nobody_waits_for_is_undone() {
+    let ground = Ground::new();
+    block(async {
+        for milliseconds in [0, 1, 2, 4, 8, 16] {
+            let spec = ground.shell("trap '' TERM; sleep 1000");
+            let patience = std::time::Duration::from_millis(milliseconds);
+            drop(tokio::time::timeout(patience, ground.runner().start(&spec, &[])).await);
+            until("the state is gone", || std::fs::read_dir(&spec.state).unwrap().count() == 0);
+        }
+    });
+}

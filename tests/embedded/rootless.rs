@@ -107,6 +107,14 @@ fn with_one_id_changes_of_ids_are_faked() {
         let said = run(&ground, &slim, Tier::SingleId, 1000, "id -u; stat -c %u /bin/busybox; touch /tmp/x").await;
         assert_eq!((said.0, said.1.as_str()), (0, "1000\n1000\n"), "{}", said.2);
 
+        // A stub has its capabilities whatever the id is called.
+        let mut spec = ground.spec(&["command"]);
+        (spec.process.uid, spec.process.stub_capabilities) = (1000, 1 << 21 | 1);
+        spec.process.stub = ["sh", "-c", "id -u; grep -E '^Cap(Eff|Bnd)' /proc/self/status"].map(str::to_owned).to_vec();
+        let (_running, streams) = Runner::new(slim.clone().into(), Tier::SingleId).start(&spec, &[]).await.unwrap();
+        let said = super::all(streams).await;
+        assert_eq!(said.0, "1000\nCapEff:\t0000000000200001\nCapBnd:\t0000000000200001\n", "{}", said.1);
+
         // A server, reached through the helper; a command beside it; the end.
         let spec = ground.spec(&["httpd", "-f", "-p", "80", "-h", "/"]);
         let (running, _streams) = Runner::new(slim.into(), Tier::SingleId).start(&spec, &[]).await.unwrap();

@@ -53,6 +53,10 @@ pub(super) fn make(inside: &Inside, spec: &ContainerSpec, fallbacks: &mut Vec<St
         made.during(|| format!("make `/dev/{name}`"))?;
     }
     for (name, link_target) in LINKS {
+        // A kernel may be without it.
+        if name == "core" && inside.find(Path::new(link_target)).is_err() {
+            continue;
+        }
         symlink(link_target, directory.join(name)).during(|| format!("make `/dev/{name}`"))?;
     }
     let terminals = make_below(inside, "/dev/pts", |path| {

@@ -50,12 +50,12 @@ pub fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// The controller's socket, which nothing that is executed inherits, and no other descriptor of the controller's.
+/// The controller's socket, as a descriptor that nothing which is executed inherits.
 fn take_control() -> Result<OwnedFd, SetUpError> {
     let step = || "take the controller's socket";
+    kernel::close_from(3).during(step).map_err(|error| error.advice("this needs Linux 5.9 or newer"))?;
     let control = std::io::stdin().as_fd().try_clone_to_owned().during(step)?;
     nix::unistd::dup2_stdin(File::open("/dev/null").during(step)?).during(step)?;
-    kernel::close_on_exec_from(3).during(step).map_err(|error| error.advice("this needs Linux 5.11 or newer"))?;
     // What a terminal sends to the controller's group is for the controller to act upon.
     let _ = nix::unistd::setsid();
     nix::unistd::chdir("/").during(step)?;

@@ -213,13 +213,12 @@ pub(super) fn cover(inside: &Inside, spec: &ContainerSpec) -> Result<(), SetUpEr
         let protected = bind(&source, &place).and_then(|()| protect(inside, Path::new(path)));
         protected.during(|| format!("protect `{path}` from being written"))?;
     }
+    // The container's own: this machine's would be in reach, to be changed.
+    let null = inside.find(Path::new("/dev/null")).during(|| "open `/dev/null`")?;
     for path in &spec.masked_paths {
         let Ok(place) = inside.find(Path::new(path)) else { continue };
-        let covered = if place.is_directory() {
-            mount_at(&place, "tmpfs", MsFlags::MS_RDONLY, "")
-        } else {
-            bind(Path::new("/dev/null"), &place)
-        };
+        let covered =
+            if place.is_directory() { mount_at(&place, "tmpfs", MsFlags::MS_RDONLY, "") } else { bind(&null.path(), &place) };
         covered.during(|| format!("hide `{path}`"))?;
     }
     Ok(())

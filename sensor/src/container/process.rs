@@ -11,7 +11,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -69,9 +69,14 @@ pub(super) fn become_program(
 ) -> Result<Infallible, Failure> {
     let (environment, argv) = words(spec)?;
     setsid().during(|| "begin a session")?;
-    let streams = if spec.terminal { terminal(spec, role, reporter)? } else { vec![] };
+    let mut descriptors = descriptors;
+    if spec.terminal {
+        descriptors.splice(0..0, terminal(spec, role, reporter)?);
+    } else {
+        descriptors.iter_mut().take(3).try_for_each(own_null)?;
+    }
     set_surroundings(spec)?;
-    place(streams.into_iter().chain(descriptors).collect(), &spec.descriptors, &mut reporter.0)?;
+    place(descriptors, &spec.descriptors, &mut reporter.0)?;
     // The target and what it executes may open their streams again, by /dev/stdout.
     stub::own_standard_streams(Uid::from_raw(spec.uid));
     if spec.seccomp {
@@ -123,6 +128,15 @@ fn terminal(spec: &ProcessSpec, role: Role, reporter: &Reporter) -> Result<Vec<O
     }
     let copies = [slave.try_clone().during(step)?, slave.try_clone().during(step)?];
     Ok([slave].into_iter().chain(copies).collect())
+}
+
+/// In place of this machine's /dev/null, which the program could change, the container's.
+fn own_null(descriptor: &mut OwnedFd) -> Result<(), SetUpError> {
+    let step = || "open `/dev/null`";
+    if nix::sys::stat::fstat(&*descriptor).during(step)?.st_rdev == nix::sys::stat::makedev(1, 3) {
+        *descriptor = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).during(step)?;
+    }
+    Ok(())
 }
 
 fn set_surroundings(spec: &ProcessSpec) -> Result<(), SetUpError> {

@@ -139,6 +139,7 @@ pub(super) fn default(machine: Machine, capabilities: u64) -> Vec<Instruction> {
             program.when_call(name, errno(libc::EPERM));
         }
         program.when_argument("socket", 0, JUMP_EQUAL, libc::AF_VSOCK as u32, errno(libc::EPERM));
+        program.when_wide("personality", 0, errno(libc::EPERM));
         for personality in PERSONALITIES {
             program.when_argument("personality", 0, JUMP_EQUAL, personality, ALLOW);
         }
@@ -201,6 +202,7 @@ mod tests {
                 (DOCKER, "socket", [40, 0, 0, 0, 0, 0], EPERM),
                 (DOCKER, "personality", [0xffff_ffff, 0, 0, 0, 0, 0], ALLOW),
                 (DOCKER, "personality", [0x4_0000, 0, 0, 0, 0, 0], EPERM),
+                (DOCKER, "personality", [u64::MAX, 0, 0, 0, 0, 0], EPERM),
                 (DOCKER, "mseal", [0; 6], ALLOW),
             ] {
                 let program = default(machine, capabilities);

@@ -1,5 +1,6 @@
 //! The standard streams of a process in a container, as the controller holds their other ends.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
@@ -40,7 +41,7 @@ pub(super) fn pipes(with_input: bool) -> io::Result<(Streams, Vec<OwnedFd>)> {
         let (reader, writer) = io::pipe()?;
         (Some(pipe::Sender::from_owned_fd(writer.into())?), OwnedFd::from(reader))
     } else {
-        (None, std::fs::File::open("/dev/null")?.into())
+        (None, File::open("/dev/null")?.into())
     };
     let (output, their_output) = io::pipe()?;
     let (errors, their_errors) = io::pipe()?;

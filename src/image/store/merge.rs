@@ -4,7 +4,7 @@
 //! was there before the layer. What engines put over the image's own is then taken off, so that the tree, and with it
 //! the slim image, is the same as from a daemon: see `engine_view`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::engine_view;
 use super::index::{Effect, Index, Record, blank};
@@ -44,6 +44,7 @@ pub struct Merged {
     pub tree: Tree,
     /// For each entry, by its number.
     origins: Vec<Origin>,
+    patches: Vec<EntryId>,
 }
 
 impl Merged {
@@ -51,6 +52,13 @@ impl Merged {
     #[must_use]
     pub fn origin(&self, id: EntryId) -> Origin {
         self.origins[id.0 as usize]
+    }
+
+    /// Entries that a stack of the layers' directories does not show as they are: see [`LayerFiles::patch`].
+    ///
+    /// [`LayerFiles::patch`]: super::read::LayerFiles::patch
+    pub(super) fn patches(&self) -> &[EntryId] {
+        &self.patches
     }
 }
 
@@ -71,6 +79,8 @@ struct Node {
     /// Of a directory.
     entry: Option<Entry>,
     origin: Origin,
+    /// A layer above that of its entry implies the directory.
+    is_implied_above: bool,
     children: HashMap<Vec<u8>, NodeId>,
 }
 
@@ -79,6 +89,8 @@ struct Node {
 pub(super) struct Stack {
     nodes: Vec<Node>,
     inodes: Vec<(Entry, Origin)>,
+    /// Inodes that a layer above gives more names.
+    linked_above: HashSet<u32>,
     /// The time of directories that nobody described.
     created: i64,
 }
@@ -109,9 +121,10 @@ impl Stack {
             present: Present::Directory,
             entry: Some(entry),
             origin: Origin { layer: 0, record: 0 },
+            is_implied_above: false,
             children: HashMap::new(),
         };
-        Stack { nodes: vec![root], inodes: vec![], created }
+        Stack { nodes: vec![root], inodes: vec![], linked_above: HashSet::new(), created }
     }
 
     fn apply(&mut self, layer: u32, index: &Index) -> Result<(), MergeError> {
@@ -134,6 +147,7 @@ impl Stack {
                 (Effect::Whiteout, _) => drop(self.nodes[parent as usize].children.remove(name)),
                 (Effect::LinkBelow, _) => {
                     let inode = below.get(&number).copied().unwrap_or_default();
+                    self.linked_above.insert(inode);
                     self.put(parent, name, Present::Inode(inode), None, self.inodes[inode as usize].1);
                 }
                 (_, Kind::Directory) => {
@@ -148,6 +162,7 @@ impl Stack {
                     if is_opaque {
                         node.children.clear();
                     }
+                    node.is_implied_above = is_implied && existing.is_some();
                     if !is_implied {
                         (node.entry, node.origin) = (Some(entry.clone()), origin);
                     }
@@ -192,7 +207,7 @@ impl Stack {
     fn put(&mut self, parent: NodeId, name: &[u8], present: Present, entry: Option<Entry>, origin: Origin) -> NodeId {
         // What was there is forgotten, with all that was in it.
         let id = self.nodes.len() as u32;
-        self.nodes.push(Node { name: name.to_vec(), present, entry, origin, children: HashMap::new() });
+        self.nodes.push(Node { name: name.to_vec(), present, entry, origin, is_implied_above: false, children: HashMap::new() });
         self.nodes[parent as usize].children.insert(name.to_vec(), id);
         id
     }
@@ -222,7 +237,7 @@ impl Stack {
 
     fn into_tree(self) -> Result<Merged, MergeError> {
         let mut builder = TreeBuilder::default();
-        let mut origins = vec![];
+        let (mut origins, mut patches) = (vec![], vec![]);
         let mut stack = vec![(ROOT, 0)];
         while let Some((id, parent)) = stack.pop() {
             let node = &self.nodes[id as usize];
@@ -237,12 +252,14 @@ impl Stack {
             };
             entry.parent = parent;
             entry.name.clone_from(&node.name);
-            let number = builder.push(entry)?.0;
+            let id = builder.push(entry)?;
             origins.push(origin);
+            let is_linked_above = matches!(node.present, Present::Inode(inode) if self.linked_above.contains(&inode));
+            patches.extend((node.is_implied_above || is_linked_above).then_some(id));
             let mut children: Vec<NodeId> = node.children.values().copied().collect();
             children.sort_unstable_by(|&one, &other| self.nodes[other as usize].name.cmp(&self.nodes[one as usize].name));
-            stack.extend(children.into_iter().map(|child| (child, number)));
+            stack.extend(children.into_iter().map(|child| (child, id.0)));
         }
-        Ok(Merged { tree: builder.finish()?, origins })
+        Ok(Merged { tree: builder.finish()?, origins, patches })
     }
 }

@@ -21,6 +21,7 @@ mod draft;
 mod engine_view;
 pub mod index;
 pub mod merge;
+mod patch;
 mod prune;
 pub mod read;
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use self::prune::Pruned;
 pub use self::unpack::UnpackError;
 use super::layer::compression::{Budget, LayerStream};
 use super::transport::{LayerBlob, LayeredImage};
+use crate::image::read_files::ReadError;
 use crate::image::tree::Kind;
 
 /// What is unpacked at most of an image where nothing is said.
@@ -90,6 +92,12 @@ pub enum StoreError {
         /// Why.
         reason: UnpackError,
     },
+    /// What is to lie above the layers.
+    #[error("the layers cannot be put together: {0}")]
+    Patch(UnpackError),
+    /// A file of that.
+    #[error("the layers cannot be put together: {0}")]
+    Copy(ReadError),
     /// Nobody says where it is.
     #[error("there is no place for the layer store: set `XDG_CACHE_HOME` or `HOME`")]
     NoHome,

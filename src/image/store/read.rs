@@ -37,6 +37,10 @@ impl LayerFiles {
         LayerFiles { layers, merged, last: None, buffer: vec![0; CHUNK] }
     }
 
+    pub(super) fn merged(&self) -> Arc<Merged> {
+        Arc::clone(&self.merged)
+    }
+
     fn open(&mut self, id: EntryId) -> Result<File, String> {
         let origin = self.merged.origin(id);
         let layer = self.layers.get(origin.layer as usize).ok_or("its layer is not there")?;

@@ -43,7 +43,7 @@ pub enum UnpackError {
 }
 
 impl UnpackError {
-    fn disk(path: &[u8]) -> impl FnOnce(Errno) -> UnpackError {
+    pub(super) fn disk(path: &[u8]) -> impl FnOnce(Errno) -> UnpackError {
         let path = escape(path);
         move |reason| UnpackError::Disk { path, reason }
     }
