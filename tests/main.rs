@@ -7,8 +7,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "nothing here is an interface")]
 
+mod archives;
 mod build;
 mod daemon;
+mod embedded;
 mod engines;
 mod failures;
 mod image;
@@ -17,6 +19,7 @@ mod leftovers;
 mod options;
 mod probing;
 mod pull;
+mod run_image;
 mod sensor;
 mod support;
 mod verify;

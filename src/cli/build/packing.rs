@@ -73,10 +73,10 @@ impl Build<'_> {
             leftover.add(digest_of(&config.to_json()).to_string());
             config
         };
-        let Files { packer, tree } = files;
-        let (packed, packer) = load(self.engine, Arc::clone(&tree), Arc::clone(plan), packer, config).await?;
+        let Files { reader, tree } = files;
+        let (packed, reader) = load(self.engine, Arc::clone(&tree), Arc::clone(plan), reader, config).await?;
         self.report.took("pack", begun.elapsed().as_secs_f64());
-        Ok((packed, Files { packer, tree }))
+        Ok((packed, Files { reader, tree }))
     }
 
     /// Where it was asked for: packs again, and fails where that makes another image.
@@ -103,15 +103,15 @@ impl Build<'_> {
 
 /// Packs a second time.
 fn compare(files: Files, plan: &Plan, configuration: &Configuration, packed: &Packed) -> Result<Files, Failure> {
-    let Files { mut packer, tree } = files;
-    let again = write(&tree, plan, &mut packer, std::io::sink(), |layer| configuration.make(layer))?;
+    let Files { mut reader, tree } = files;
+    let again = write(&tree, plan, &mut *reader, std::io::sink(), |layer| configuration.make(layer))?;
     if again == *packed {
-        return Ok(Files { packer, tree });
+        return Ok(Files { reader, tree });
     }
     let mut to_file = || -> Result<std::fs::File, Failure> {
         let failed = |error: std::io::Error| Failure::internal(format!("cannot write a temporary file: {error}"));
         let file = tempfile::tempfile().map_err(failed)?;
-        write(&tree, plan, &mut packer, std::io::BufWriter::new(&file), |layer| configuration.make(layer))?;
+        write(&tree, plan, &mut *reader, std::io::BufWriter::new(&file), |layer| configuration.make(layer))?;
         Ok(file)
     };
     let difference = first_difference(to_file()?, to_file()?);
