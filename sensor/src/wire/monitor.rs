@@ -197,4 +197,6 @@ pub enum Control {
     End,
     /// Answer [`Record::Signals`].
     Signals,
+    /// [`Record::End`] has arrived: the target may end now.
+    EndArrived,
 }
