@@ -199,7 +199,7 @@ fn take_records(
             Record::End { reason, .. } => now.ended = Some(reason),
             Record::Path { .. } => now.uses += 1,
             Record::Signals(signals) => now.heeded_signals = Some(signals),
-            Record::Process { .. } | Record::Executed { .. } | Record::Note(_) | Record::Lost(_) => {}
+            Record::Process { .. } | Record::Executed { .. } | Record::Call { .. } | Record::Note(_) | Record::Lost(_) => {}
         }
     }
     status.send_replace(now);
