@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use slim_sensor::stub::Engine;
 use slim_sensor::{fuzzing, identity, monitor};
 
 fuzz_target!(|data: &[u8]| {
@@ -10,6 +11,8 @@ fuzz_target!(|data: &[u8]| {
     fuzzing::proc_tables(data);
     let (passwd, group) = data.split_at(data.len() / 2);
     for user in ["", "root", "1000", "web:adm", "5:group"] {
-        let _ = identity::resolve(user, passwd, group);
+        for engine in [Engine::Docker("28.2.2".to_owned()), Engine::Podman] {
+            let _ = identity::resolve(&engine, user, passwd, group);
+        }
     }
 });

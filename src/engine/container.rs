@@ -198,7 +198,9 @@ impl Container {
         tracing::debug!(container = self.id, signal, "kill");
         let options = KillContainerOptionsBuilder::default().signal(signal).build();
         match self.engine.docker.kill_container(&self.id, Some(options)).await {
-            Err(error) if !matches!(status(&error), Some(404 | 409)) => Err(refused(format!("send {signal}"))(error)),
+            Err(error) if !matches!(status(&error), Some(404 | 409)) && !is_improper(&error) => {
+                Err(refused(format!("send {signal}"))(error))
+            }
             _ => Ok(()),
         }
     }
@@ -316,7 +318,7 @@ impl Container {
         let mut removed = self.try_remove().await;
         for _ in 0..REMOVALS {
             match &removed {
-                Err(error) if reason(error).contains("container state improper") => removed = self.try_remove().await,
+                Err(error) if is_improper(error) => removed = self.try_remove().await,
                 _ => break,
             }
         }
@@ -331,6 +333,11 @@ impl Container {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         self.engine.docker.remove_container(&self.id, Some(options)).await
     }
+}
+
+/// Podman's words for a container that has ended, or is just about to.
+fn is_improper(error: &Api) -> bool {
+    reason(error).contains("container state improper")
 }
 
 /// A command that was started in a container.

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 
 use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, Mount, MountType, MountVolumeOptions};
 use futures_util::StreamExt;
-use tokio::io::AsyncWriteExt;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 
 use super::container::Container;
@@ -23,6 +24,9 @@ use super::workspace::Workspace;
 
 /// Most bytes of one volume that are copied: test data, not somebody's database.
 const MAX_COPY: u64 = 1 << 30;
+
+/// Bytes of a header in an archive.
+const BLOCK: usize = 512;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -104,7 +108,7 @@ impl Copies {
     /// [`EngineError`]
     pub async fn fill(&self, container: &Container) -> Result<(), EngineError> {
         for Copy { target, archive } in &self.copies {
-            let file = tokio::fs::File::open(archive).await.map_err(own_disk)?;
+            let file = File::open(archive).await.map_err(own_disk)?;
             container.upload_stream(target, ReaderStream::with_capacity(file, 256 << 10)).await?;
         }
         Ok(())
@@ -125,7 +129,7 @@ impl Copies {
 
 /// Writes what is below `target` to a file; the inner error: why that cannot be.
 async fn copy(container: &Container, target: &str, archive: &PathBuf) -> Result<Result<(), String>, EngineError> {
-    let mut file = tokio::fs::File::create_new(archive).await.map_err(own_disk)?;
+    let mut file = File::options().read(true).write(true).create_new(true).open(archive).await.map_err(own_disk)?;
     let inside = format!("{}/.", target.trim_end_matches('/'));
     let mut parts = std::pin::pin!(container.download(&inside));
     let mut size = 0;
@@ -142,7 +146,29 @@ async fn copy(container: &Container, target: &str, archive: &PathBuf) -> Result<
         file.write_all(&bytes).await.map_err(own_disk)?;
     }
     file.flush().await.map_err(own_disk)?;
+    name_directory(&mut file).await.map_err(own_disk)?;
     Ok(Ok(()))
+}
+
+/// Calls the archive's first entry, the directory itself, `/`. Where it is called `.`, an engine that unpacks the archive
+/// passes over it, and so over the directory's mode and owner: who isn't root could not write to the copy.
+async fn name_directory(file: &mut File) -> std::io::Result<()> {
+    let mut block = [0; BLOCK];
+    file.rewind().await?;
+    match file.read_exact(&mut block).await {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+        read => read?,
+    };
+    let mut header = tar::Header::from_byte_slice(&block).clone();
+    if header.entry_type().is_dir() && matches!(&*header.path_bytes(), b"." | b"./") {
+        header.as_old_mut().name = [0; 100];
+        header.as_old_mut().name[0] = b'/';
+        header.set_cksum();
+        file.rewind().await?;
+        file.write_all(header.as_bytes()).await?;
+        file.flush().await?;
+    }
+    Ok(())
 }
 
 /// Where something is mounted that the program can change and that is not fresh for each container anyway.
@@ -198,6 +224,41 @@ mod tests {
         ] {
             assert_eq!(writable_target(&parse_mount(text).unwrap()).as_deref(), expected, "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_directory_itself_is_an_entry_that_counts() {
+        let entry = |builder: &mut tar::Builder<Vec<u8>>, name: &[u8], kind| {
+            let mut header = tar::Header::new_gnu();
+            header.as_old_mut().name[..name.len()].copy_from_slice(name);
+            header.set_entry_type(kind);
+            header.set_mode(0o1777);
+            header.set_size(0);
+            header.set_cksum();
+            builder.append(&header, &[][..]).unwrap();
+        };
+        for (first, kind, named) in [
+            (&b"./"[..], tar::EntryType::Directory, &b"/"[..]),
+            (b".", tar::EntryType::Directory, b"/"),
+            (b"./f", tar::EntryType::Regular, b"./f"),
+            (b"./d/", tar::EntryType::Directory, b"./d/"),
+        ] {
+            let mut builder = tar::Builder::new(vec![]);
+            entry(&mut builder, first, kind);
+            entry(&mut builder, b"./last", tar::EntryType::Regular);
+            let mut file = File::from_std(tempfile::tempfile().unwrap());
+            file.write_all(&builder.into_inner().unwrap()).await.unwrap();
+            name_directory(&mut file).await.unwrap();
+            let mut bytes = vec![];
+            file.rewind().await.unwrap();
+            file.read_to_end(&mut bytes).await.unwrap();
+            let mut archive = tar::Archive::new(&bytes[..]);
+            let entries: Vec<_> = archive.entries().unwrap().map(Result::unwrap).collect();
+            let names: Vec<_> = entries.iter().map(|entry| entry.path_bytes().into_owned()).collect();
+            assert_eq!(names, [named, b"./last"]);
+            assert_eq!(entries[0].header().mode().unwrap(), 0o1777);
+        }
+        name_directory(&mut File::from_std(tempfile::tempfile().unwrap())).await.unwrap();
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Monitor {
         let (control, orders) = mpsc::unbounded_channel();
         let complaints = attached.complaints.clone();
         tokio::spawn(send_orders(attached.input, orders));
-        tokio::spawn(receive(attached.output, feed, sender));
+        tokio::spawn(receive(attached.output, feed, sender, control.clone()));
         Monitor { status, control, complaints, exec }
     }
 
@@ -145,14 +145,20 @@ async fn receive(
     mut output: std::pin::Pin<Box<dyn futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send>>,
     mut feed: Feed,
     status: watch::Sender<Status>,
+    control: mpsc::UnboundedSender<Control>,
 ) {
     let mut frames = FrameReader::default();
-    let mut damage = None;
+    let (mut damage, mut is_confirmed) = (None, false);
     while let Some(part) = output.next().await {
         let taken = part.map_err(|error| error.to_string()).and_then(|bytes| {
             frames.feed(&bytes);
             take_records(&mut frames, &mut feed, &status).map_err(|error| error.to_string())
         });
+        if !is_confirmed && status.borrow().ended.is_some() {
+            is_confirmed = true;
+            // The target's end waits for this; not where the monitor is gone.
+            let _ = control.send(Control::EndArrived);
+        }
         if let Err(error) = taken {
             damage = Some(error);
             break;
@@ -193,7 +199,7 @@ fn take_records(
             Record::End { reason, .. } => now.ended = Some(reason),
             Record::Path { .. } => now.uses += 1,
             Record::Signals(signals) => now.heeded_signals = Some(signals),
-            Record::Process { .. } | Record::Executed { .. } | Record::Note(_) | Record::Lost(_) => {}
+            Record::Process { .. } | Record::Executed { .. } | Record::Call { .. } | Record::Note(_) | Record::Lost(_) => {}
         }
     }
     status.send_replace(now);

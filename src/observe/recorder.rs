@@ -170,14 +170,14 @@ impl Feed {
             Record::Phase(phase) => self.phase = (*phase).min(gathered.phases.len().saturating_sub(1) as u32),
             Record::Note(note) => drop(gathered.notes.insert(note.clone())),
             Record::Lost(what) => gathered.losses.push(what.clone()),
-            Record::End { counters, syscalls, compat_syscalls, .. } => {
+            Record::Call { number, is_compat: false } => drop(gathered.syscalls.insert(*number)),
+            Record::Call { number, is_compat: true } => drop(gathered.compat_syscalls.insert(*number)),
+            Record::End { counters, .. } => {
                 let sum = &mut gathered.counters;
                 sum.received += counters.received;
                 sum.resolved += counters.resolved;
                 sum.opens += counters.opens;
                 sum.lost += counters.lost;
-                gathered.syscalls.extend(syscalls);
-                gathered.compat_syscalls.extend(compat_syscalls);
             }
             Record::Listening(_) | Record::Signals(_) | Record::Session { .. } | Record::SessionEnd { .. } => {}
         }
@@ -222,16 +222,14 @@ mod tests {
             path: b"/x".to_vec(),
         };
         let number = |abi: Abi, name| (0..1000).find(|&number| abi.name(number) == Some(name)).unwrap();
-        let end = |lost| Record::End {
-            reason: EndReason::TargetExit,
-            counters: Counters { received: 2, resolved: 2, opens: 1, lost },
-            syscalls: vec![number(HERE.native, "openat")],
-            compat_syscalls: vec![number(HERE.compat, "stat64")],
-        };
+        let end =
+            |lost| Record::End { reason: EndReason::TargetExit, counters: Counters { received: 2, resolved: 2, opens: 1, lost } };
+        let call = Record::Call { number: number(HERE.native, "openat"), is_compat: false };
+        let compat_call = Record::Call { number: number(HERE.compat, "stat64"), is_compat: true };
         let mut first = recorder.feed(start);
         let mut second = recorder.feed(start);
         [process("/a"), path(1), Record::Phase(probe), path(1), end(0)].iter().for_each(|record| first.record(record));
-        [process("/b"), path(1), end(0)].iter().for_each(|record| second.record(record));
+        [process("/b"), path(1), call, compat_call, end(0)].iter().for_each(|record| second.record(record));
         let observation = recorder.finish(header);
         let uses: Vec<_> = observation.uses.iter().map(|path| (path.process, path.phase)).collect();
         assert_eq!(uses, [(0, 0), (0, 1), (1, 0)]);
@@ -247,7 +245,7 @@ mod tests {
         recorder.feed(0).record(&end(1));
         assert!(!recorder.finish(header).end.complete, "a counted loss");
 
-        recorder.feed(0).record(&end(0));
+        recorder.feed(0).record(&Record::Call { number: number(HERE.native, "openat"), is_compat: false });
         let blind = recorder.finish(|fanotify| Header { notify: false, ..header(fanotify) });
         assert_eq!(blind.syscalls, BTreeSet::new(), "calls that were not watched are not known");
     }

@@ -39,8 +39,18 @@ fn assert_complete(seen: &Observation) {
 
 /// Runs the image to its end, in which nothing may be lost.
 fn complete(image: &Image, command: &str, sensor: &str) -> Observation {
-    let words =
-        [NO_HTTP, "--sensor", sensor, "--continue-after", "app-exit", "--observation-out", "seen.jsonl", "--cmd", command];
+    let words = [
+        NO_HTTP,
+        "--verify=off",
+        "--sensor",
+        sensor,
+        "--continue-after",
+        "app-exit",
+        "--observation-out",
+        "seen.jsonl",
+        "--cmd",
+        command,
+    ];
     let seen = Slim::build(image, &words).run().ok().observation("seen.jsonl");
     assert_complete(&seen);
     seen
@@ -53,7 +63,7 @@ fn a_million_uses_by_the_target_and_a_million_by_a_command() {
     let image = busy(FILES);
     let all: BTreeSet<usize> = (0..FILES).collect();
     let (target, command) = (format!("{FILES} {ROUNDS} 4 stay"), format!("/again {FILES} {ROUNDS} 4 join"));
-    let words = [NO_HTTP, "--observation-out", "seen.jsonl", "--cmd", &target, "--exec", &command];
+    let words = [NO_HTTP, "--verify=off", "--observation-out", "seen.jsonl", "--cmd", &target, "--exec", &command];
     // Each time is as the first.
     for _ in 0..3 {
         let seen = Slim::build(&image, &words).run().ok().observation("seen.jsonl");
@@ -135,7 +145,7 @@ fn stalled(variables: &[(&str, &str)], stall: impl FnOnce(&Running, &dyn Fn())) 
     let image = with_files(&compile(include_str!("../programs/patient.c")), FILES, &[&FILES.to_string()]);
     let label = format!("test={}", unique("label"));
     let words = ["build", &image.name, NO_HTTP, "--continue-after", "app-exit", "--label", &label];
-    let mut run = Running::start(&[&words[..], &["--observation-out", "seen.jsonl"]].concat(), variables);
+    let mut run = Running::start(&[&words[..], &["--verify=off", "--observation-out", "seen.jsonl"]].concat(), variables);
     let container = container_that_says(&label, "ready");
     run.until_it_says("waiting until the program ends");
     stall(&run, &|| drop(docker(&["cp", "/dev/null", &format!("{container}:/tmp/go")])));
@@ -235,7 +245,7 @@ fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
 fn with_killed(image: &Image, victims: &[usize]) -> (Running, String) {
     let label = format!("test={}", unique("label"));
     let words = ["build", &image.name, NO_HTTP, "--continue-after", "app-exit", "--show-clogs", "--label", &label];
-    let run = Running::start(&[&words[..], &["--observation-out", "seen.jsonl"]].concat(), &[]);
+    let run = Running::start(&[&words[..], &["--verify=off", "--observation-out", "seen.jsonl"]].concat(), &[]);
     let container = container_that_says(&label, "ready");
     let processes = eventually("the monitor", || Some(monitors(&container)).filter(|processes| processes.len() == 2));
     for victim in victims {

@@ -1,5 +1,7 @@
 //! Programs that keep something: each run finds what the first one found, and the user's own volumes see one run only.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::{Tag, verification};
 use crate::support::{Image, Slim, busybox, docker, docker_output, unique};
 
@@ -42,6 +44,20 @@ fn each_run_finds_the_state_of_the_first() {
     std::fs::write(&file, "41\n").unwrap();
     assert_verified(&image, &format!("{}:/data", folder.path().display()));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "42\n");
+}
+
+/// Regression: the copy of a volume was root's alone, whoever the directory belongs to.
+#[test]
+fn the_copy_of_a_directory_has_its_owner_and_mode() {
+    let image = busybox().cmd(&["sh", "-c", "echo started >> /out/starts && cat /out/starts"]).build();
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("output");
+    std::fs::create_dir(&output).unwrap();
+    std::fs::set_permissions(&output, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(&output, Some(1000), Some(1000)).unwrap();
+    let volume = format!("{}:/out", output.display());
+    let run = Slim::build(&image, &["--http-probe=false", "--user", "web", "--volume", &volume]).run().ok();
+    assert_eq!(verification(&run)["verdict"], "same");
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //!
 //! Both ignore the signals that a program may send to everybody.
 
+mod arrival;
 mod emulate;
 mod listening;
 mod memory;

@@ -14,6 +14,8 @@ use super::process;
 use crate::calls::{Abi, HERE};
 use crate::wire::{Access, Counters, EndReason, Record, Sense, put_message};
 
+/// No kernel has so many calls: what is beyond are numbers without a meaning.
+const MAX_CALLS: usize = 4096;
 /// So many paths are counted by their executions: a program that is restarted over and over is among the first.
 const MAX_EXECUTED: usize = 4096;
 /// So many of them are told.
@@ -79,7 +81,10 @@ impl Telling {
         let mut state = self.state();
         state.counters.received += 1;
         state.counters.resolved += u64::from(resolved);
-        state.syscalls.insert((abi, number));
+        // Told at once: a program that is killed may take us with it before the end.
+        if state.syscalls.len() < MAX_CALLS && state.syscalls.insert((abi, number)) {
+            state.write(&Record::Call { number, is_compat: abi == HERE.compat });
+        }
     }
 
     /// Counts an event of fanotify.
@@ -137,15 +142,13 @@ impl Telling {
         let mut state = self.state();
         if !state.ended {
             state.ended = true;
-            let of = |abi| state.syscalls.iter().filter(|(of, _)| *of == abi).map(|(_, number)| *number).collect();
-            let (syscalls, compat_syscalls) = (of(HERE.native), of(HERE.compat));
             let counters = state.counters;
             let mut executed: Vec<_> = std::mem::take(&mut state.executed).into_iter().filter(|(_, times)| *times > 1).collect();
             executed.sort_unstable_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
             for (path, times) in executed.into_iter().take(MAX_EXECUTED_TOLD) {
                 state.write(&Record::Executed { path: path.into(), times });
             }
-            state.write(&Record::End { reason, counters, syscalls, compat_syscalls });
+            state.write(&Record::End { reason, counters });
         }
     }
 }

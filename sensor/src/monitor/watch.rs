@@ -14,6 +14,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::arrival::PATIENCE;
 use super::emulate;
 use super::memory::Memory;
 use super::opens::{Opens, is_own};
@@ -357,6 +358,10 @@ impl<'a> Watch<'a> {
         self.shared.telling.tell(&Record::SessionEnd { session: self.session + 1, status, start_failed });
         if self.session == 0 {
             self.shared.end(EndReason::TargetExit);
+            // It is about to end, not gone already.
+            if status.is_some() {
+                self.shared.arrival.wait(PATIENCE);
+            }
         }
     }
 }

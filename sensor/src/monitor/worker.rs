@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
+use super::arrival::Arrival;
 use super::listening::Listening;
 use super::opens::Opens;
 use super::process;
@@ -21,6 +22,7 @@ pub(super) struct Shared {
     pub(super) telling: Telling,
     pub(super) opens: Option<Opens>,
     pub(super) listening: Listening,
+    pub(super) arrival: Arrival,
     pub(super) slots: Slots,
     /// Calls with paths are trapped.
     pub(super) notify: bool,
@@ -41,7 +43,14 @@ pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 
     let telling = Telling::default();
     let (fanotify, opens) = if options.senses.fanotify { Opens::start() } else { (Fanotify::Off, None) };
     telling.tell(&Record::Hello { version: VERSION, fanotify });
-    let shared = Arc::new(Shared { telling, opens, listening: Listening::default(), slots, notify: options.senses.notify });
+    let shared = Arc::new(Shared {
+        telling,
+        opens,
+        listening: Listening::default(),
+        arrival: Arrival::default(),
+        slots,
+        notify: options.senses.notify,
+    });
     for task in [follow_opens, follow_listening, follow_controller] {
         let shared = Arc::clone(&shared);
         thread::spawn(move || task(&shared));
@@ -96,8 +105,14 @@ fn follow_listening(shared: &Shared) {
     shared.listening.follow(&shared.telling);
 }
 
-/// Reads the controller's frames from standard input. Its end only means that the controller says nothing more.
+/// Follows the controller's orders. Their end only means that it says nothing more.
 fn follow_controller(shared: &Shared) {
+    read_orders(shared);
+    shared.arrival.settle();
+}
+
+/// Reads the controller's frames from standard input.
+fn read_orders(shared: &Shared) {
     let stdin = std::io::stdin();
     let input: BorrowedFd<'_> = stdin.as_fd();
     let Ok(mut input) = input.try_clone_to_owned().map(std::fs::File::from) else { return };
@@ -119,6 +134,7 @@ fn follow_controller(shared: &Shared) {
                     shared.telling.tell(&Record::Phase(phase));
                 }
                 Ok(Some(Control::End)) => shared.end(EndReason::Asked),
+                Ok(Some(Control::EndArrived)) => shared.arrival.settle(),
                 Ok(Some(Control::Signals)) => {
                     shared.telling.tell(&Record::Signals(process::heeded_signals(1)));
                 }

@@ -19,7 +19,7 @@ pub use self::monitor::{Access, Control, Counters, EndReason, Fanotify, Listener
 pub use self::packer::{Entry, Kind, PackerReply, PackerRequest, PackerSetup, Xattr};
 
 /// The version of this format; the first field of each hello.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// Largest payload of a frame. A path is at most 4,096 bytes, an extended attribute 64 KiB: 1 MiB is plenty.
 pub const MAX_FRAME: usize = 1 << 20;
 /// Tag of a frame that holds an encoded message.

@@ -139,6 +139,13 @@ pub enum Record {
         /// How often.
         times: u64,
     },
+    /// The first time that this system call was trapped; those of the hot set never are.
+    Call {
+        /// Its number.
+        number: u32,
+        /// It is one of the 32-bit calls, whose numbers are others.
+        is_compat: bool,
+    },
     /// Evidence was lost; in words.
     Lost(String),
     /// The last record. What comes later than this was not asked for.
@@ -147,10 +154,6 @@ pub enum Record {
         reason: EndReason,
         /// What went through.
         counters: Counters,
-        /// Numbers of the system calls that were trapped, ascending; the hot set is not among them.
-        syscalls: Vec<u32>,
-        /// The same of 32-bit calls, whose numbers are others.
-        compat_syscalls: Vec<u32>,
     },
 }
 
@@ -197,4 +200,6 @@ pub enum Control {
     End,
     /// Answer [`Record::Signals`].
     Signals,
+    /// [`Record::End`] has arrived: the target may end now.
+    EndArrived,
 }
