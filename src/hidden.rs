@@ -1,4 +1,4 @@
-//! The verbs that slim starts itself with inside containers. Not part of the command line: their arguments change with
+//! The verbs that slim starts itself with inside containers, and beside them. Not part of the command line: their arguments change with
 //! the program.
 //!
 //! They are told apart before anything else happens in the process: the monitor forks and the stub becomes another

@@ -288,6 +288,22 @@ pub(crate) fn send_signal(process: i32, signal: i32) -> nix::Result<()> {
     Errno::result(unsafe { libc::kill(process, signal) }).map(drop)
 }
 
+/// A descriptor of a process; a child that was not waited for cannot have been replaced by another of its number.
+pub(crate) fn open_process(process: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: numbers only.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) })?;
+    // SAFETY: the kernel just gave us this descriptor; nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Kills the process of a descriptor. ESRCH: it has ended.
+pub fn kill_process(process: BorrowedFd<'_>) -> nix::Result<()> {
+    let no_details = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: without details the kernel reads no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, no_details, 0) };
+    Errno::result(result).map(drop)
+}
+
 /// Takes ownership of a descriptor that the kernel handed over as a number.
 pub(crate) fn owned(fd: i32) -> Option<OwnedFd> {
     // SAFETY: callers pass numbers that they just got from the kernel and give to nobody else.

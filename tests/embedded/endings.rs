@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use tokio::io::AsyncReadExt;
+
 use super::{Ground, again, block, is_alive, part, until};
 
 /// Whether something is mounted below a directory, in any process's view.
@@ -68,9 +70,18 @@ fn controller(folder: &str) {
 #[test]
 fn the_end_of_the_helper_is_the_end_of_the_container() {
     let ground = Ground::new();
-    let spec = ground.spec(&["sleep", "1000"]);
+    // As somebody else, the process is not bound to its parent any more.
+    for command in ["sleep 1000", "exec su web -c 'echo changed; sleep 1000'"] {
+        helper_is_killed(&ground, command);
+    }
+}
+
+fn helper_is_killed(ground: &Ground, command: &str) {
+    let spec = ground.shell(&format!("echo; {command}"));
     block(async {
-        let (running, _streams) = ground.runner().start(&spec, &[]).await.unwrap();
+        let (running, mut streams) = ground.runner().start(&spec, &[]).await.unwrap();
+        let mut said = vec![0; if command.contains("changed") { 9 } else { 1 }];
+        streams.output.read_exact(&mut said).await.unwrap();
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap();
         let helper: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(helper), nix::sys::signal::Signal::SIGKILL).unwrap();

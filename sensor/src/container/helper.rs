@@ -82,6 +82,8 @@ struct Helper<'a> {
     fallbacks: Vec<String>,
     /// The container's tables of TCP sockets.
     tables: Vec<File>,
+    /// The first process.
+    first: Option<OwnedFd>,
     /// The container's mount namespace, once it is made.
     mounts: Option<OwnedFd>,
     children: Vec<Child>,
@@ -106,19 +108,22 @@ impl<'a> Helper<'a> {
         nix::unistd::sethostname(&spec.hostname).during(|| format!("take the host name `{}`", spec.hostname))?;
         let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().filter_map(|path| File::open(path).ok()).collect();
         let ids = spec.ids;
-        let mut helper = Helper { control, signals, ids, fallbacks, tables, mounts: None, children: vec![], is_over: false };
-        helper.fork(None, |reporter| first(&spec, descriptors, reporter)).during(|| "start the first process")?;
+        let (first, mounts, children) = (None, None, vec![]);
+        let mut helper = Helper { control, signals, ids, fallbacks, tables, first, mounts, children, is_over: false };
+        let step = || "start the first process";
+        let pid = helper.fork(None, |reporter| become_first(&spec, descriptors, reporter)).during(step)?;
+        helper.first = Some(kernel::open_process(pid.as_raw()).during(step)?);
         Ok(helper)
     }
 
     /// Forks a child that becomes a program by `become_it`, which only returns where that fails.
-    fn fork(&mut self, command: Option<u64>, become_it: impl FnOnce(&mut Reporter) -> Failure) -> nix::Result<()> {
+    fn fork(&mut self, command: Option<u64>, become_it: impl FnOnce(&mut Reporter) -> Failure) -> nix::Result<Pid> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         match kernel::fork_single_threaded()? {
             ForkResult::Parent { child } => {
                 let reports = Some(ours);
                 self.children.push(Child { pid: child, command, reports, terminal: None, failure: None });
-                Ok(())
+                Ok(child)
             }
             ForkResult::Child => {
                 drop(ours);
@@ -206,7 +211,9 @@ impl<'a> Helper<'a> {
             // Told when nothing of it is left.
             (None, Some(_)) => {}
             (None, None) => {
-                let descriptors: Vec<i32> = self.tables.iter().map(AsRawFd::as_raw_fd).chain(terminal_number).collect();
+                let first = self.first.as_ref().map(AsRawFd::as_raw_fd);
+                let tables = self.tables.iter().map(AsRawFd::as_raw_fd);
+                let descriptors: Vec<i32> = first.into_iter().chain(terminal_number).chain(tables).collect();
                 let fallbacks = std::mem::take(&mut self.fallbacks);
                 self.tell(&Event::Started { pid, fallbacks }, &descriptors);
             }
@@ -311,7 +318,7 @@ struct Ready {
 }
 
 /// The first process: makes the container around itself and becomes the program.
-fn first(spec: &ContainerSpec, descriptors: Vec<OwnedFd>, reporter: &mut Reporter) -> Failure {
+fn become_first(spec: &ContainerSpec, descriptors: Vec<OwnedFd>, reporter: &mut Reporter) -> Failure {
     let made = make(spec, reporter).map_err(Failure::from);
     let become_it = || become_program(&spec.process, spec.ids, Role::First, descriptors, reporter);
     match made.and_then(|()| become_it()) {

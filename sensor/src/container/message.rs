@@ -58,8 +58,8 @@ pub enum Family {
 pub enum Event {
     /// The helper is in a user namespace whose ids are to be mapped.
     MapIds,
-    /// The first process executes its program. Descriptors: the tables of TCP sockets of its network, v4 and where there
-    /// is one v6; its terminal, last, where it has one.
+    /// The first process executes its program. Descriptors: itself; its terminal, where it has one; the tables of TCP
+    /// sockets of its network, v4 and where there is one v6.
     Started {
         /// Its number on this machine.
         pid: i32,

@@ -26,3 +26,4 @@ mod tree;
 
 pub use self::helper::run;
 pub use self::profile::ENGINE as SECCOMP_PROFILE;
+pub use crate::kernel::kill_process;

@@ -142,6 +142,8 @@ impl Drop for Helper {
 #[derive(Debug)]
 pub(super) struct Begun {
     pub(super) pid: i32,
+    /// Its first process.
+    pub(super) first: OwnedFd,
     pub(super) fallbacks: Vec<String>,
     /// Its tables of TCP sockets.
     pub(super) tables: Vec<OwnedFd>,
@@ -164,12 +166,14 @@ async fn begin(link: &Link, spec: &ContainerSpec, further: &[OwnedFd], helper: u
                 mapped.map_err(io::Error::other)??;
                 link.send(&Request::IdsMapped, &[]).await?;
             }
-            Some((Event::Started { pid, fallbacks }, mut descriptors)) => {
+            Some((Event::Started { pid, fallbacks }, descriptors)) => {
+                let mut descriptors = descriptors.into_iter();
+                let first = descriptors.next().ok_or(RunnerError::Gone)?;
                 let streams = match pipes {
                     Some(pipes) => pipes,
-                    None => streams::terminal(descriptors.pop().ok_or(RunnerError::Gone)?)?,
+                    None => streams::terminal(descriptors.next().ok_or(RunnerError::Gone)?)?,
                 };
-                return Ok((Begun { pid, fallbacks, tables: descriptors }, streams));
+                return Ok((Begun { pid, first, fallbacks, tables: descriptors.collect() }, streams));
             }
             Some((Event::Failed(failure), _)) => return Err(RunnerError::Start(failure)),
             Some(_) => {}

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use slim_sensor::container::kill_process;
 use slim_sensor::container::message::{Event, Failure, Family, Request};
 use slim_sensor::container::spec::ProcessSpec;
 use slim_sensor::monitor::listening_sockets;
@@ -66,8 +67,8 @@ impl Running {
     pub(super) fn new(link: Link, helper: Helper, process: ProcessSpec, begun: Begun) -> Running {
         let shared = Arc::new(Shared { link, next: AtomicU64::new(0), waiting: Mutex::default() });
         let (tell, ended) = watch::channel(None);
-        tokio::spawn(listen(shared.clone(), helper, tell));
-        let Begun { pid, fallbacks, tables } = begun;
+        let Begun { pid, first, fallbacks, tables } = begun;
+        tokio::spawn(listen(shared.clone(), helper, first, tell));
         let tables = tables.into_iter().map(File::from).collect();
         Running { shared, process, pid, fallbacks, tables, ended }
     }
@@ -275,13 +276,17 @@ impl Shared {
 }
 
 /// Hears the helper until it is gone, and takes it out of the table of processes.
-async fn listen(shared: Arc<Shared>, helper: Helper, ended: watch::Sender<Option<i32>>) {
+async fn listen(shared: Arc<Shared>, helper: Helper, first: OwnedFd, ended: watch::Sender<Option<i32>>) {
     while let Ok(Some((event, descriptors))) = shared.link.receive().await {
         if let Some(code) = shared.tell(event, descriptors) {
             ended.send_replace(Some(code));
         }
     }
     shared.link.close();
+    if ended.borrow().is_none() {
+        // Somebody killed the helper. The first process dies of that, unless it changed its ids since. It may be dead.
+        let _ = kill_process(first.as_fd());
+    }
     {
         let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         *waiting = Waiting { is_over: true, ..Waiting::default() };
