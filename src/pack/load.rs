@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::PackError;
 use super::archive::{ArchiveWriter, Packed};
-use super::layer::Layer;
+use super::layer::{Layer, LayerWriter};
 use crate::engine::docker::{Engine, EngineError};
 use crate::image::config::ImageConfig;
 use crate::image::packer::{Packer, PackerError, Piece};
@@ -119,11 +119,22 @@ pub fn write(
     config: impl FnOnce(&Digest) -> ImageConfig,
 ) -> Result<Packed, LoadError> {
     let layer = Layer::new(tree, plan)?;
-    let paths: Vec<Vec<u8>> = layer.files().map(|file| tree.path(file)).collect();
     let mut archive = ArchiveWriter::new(&layer, out)?;
+    fill(tree, &layer, packer, archive.layer())?;
+    let (_, packed) = archive.finish(&[], config)?;
+    Ok(packed)
+}
+
+/// Writes the contents of all files of `layer`, with bytes from `packer`.
+pub(super) fn fill<W: Write>(
+    tree: &Tree,
+    layer: &Layer<'_>,
+    packer: &mut Packer,
+    writer: &mut LayerWriter<'_, W>,
+) -> Result<(), LoadError> {
+    let paths: Vec<Vec<u8>> = layer.files().map(|file| tree.path(file)).collect();
     let mut failed = None;
     let read = packer.read(&paths, u64::MAX, |piece| {
-        let writer = archive.layer();
         let result = match piece {
             Piece::Data(bytes) => writer.data(bytes),
             Piece::Hole(length) => writer.hole(length),
@@ -136,9 +147,7 @@ pub fn write(
         })
     });
     match (failed, read) {
-        (Some(error), _) => return Err(error.into()),
-        (None, read) => read?,
+        (Some(error), _) => Err(error.into()),
+        (None, read) => Ok(read?),
     }
-    let (_, packed) = archive.finish(&[], config)?;
-    Ok(packed)
 }
