@@ -15,6 +15,7 @@ mod image;
 mod keep;
 mod leftovers;
 mod options;
+mod outputs;
 mod probing;
 mod pull;
 mod sensor;

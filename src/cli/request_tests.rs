@@ -84,7 +84,14 @@ fn a_bare_command_line() {
             check_reproducible: false,
         },
         plan: None,
-        output: OutputFlags { tags: vec![], report: Some("slim.report.json".into()), observation: None, plan: None },
+        output: OutputFlags {
+            tags: vec![],
+            outputs: vec![],
+            compression: Compression::Gzip(6),
+            report: Some("slim.report.json".into()),
+            observation: None,
+            plan: None,
+        },
     };
     assert_eq!(got, expected);
 }

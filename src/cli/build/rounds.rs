@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::packing::Configuration;
 use super::running::ready_in;
-use super::{Build, Files, Made, Source, left_out};
+use super::{Build, Files, Made, Product, Source, left_out};
 use crate::cli::failure::Failure;
 use crate::cli::meaning;
 use crate::engine::volumes::Copies;
@@ -78,7 +78,7 @@ impl Build<'_> {
         let result = self.rounds(source, probes, volumes, runs, files, &mut made, &mut verification).await;
         self.report.verification = Some(verification);
         match result {
-            Ok(packed) => made.packed = Some(packed),
+            Ok(product) => made.product = Some(product),
             Err(failure) => made.failure = Some(failure),
         }
         made
@@ -94,7 +94,7 @@ impl Build<'_> {
         mut files: Files,
         made: &mut Made,
         verification: &mut Verification,
-    ) -> Result<Packed, Failure> {
+    ) -> Result<Product, Failure> {
         let Some(mut plan) = made.plan.clone() else { return Err(Failure::internal("there is no plan".to_owned())) };
         if let Some(reason) = unverifiable(volumes, &runs) {
             return self.unverified(source, files, &plan, made, verification, reason).await;
@@ -141,8 +141,10 @@ impl Build<'_> {
                 Next::Done => {
                     self.report.took("verify", begun.elapsed().as_secs_f64());
                     verification.verdict = Verdict::Same;
-                    self.check_reproducible(source, files, &plan, &packed).await?;
-                    return Ok(packed);
+                    let configuration = Configuration::new(source, None);
+                    let (product, files) = self.store(source, files, &plan, configuration, Some(packed)).await?;
+                    self.check_reproducible(source, files, &plan, &product).await?;
+                    return Ok(product);
                 }
                 Next::Try(extended) => {
                     plan = extended;
@@ -331,7 +333,7 @@ impl Build<'_> {
         rounds: &Rounds<'_>,
         trial: Trial,
         verification: &mut Verification,
-    ) -> Result<Packed, Failure> {
+    ) -> Result<Product, Failure> {
         let Some(plan) = made.plan.clone() else { return Err(Failure::internal("there is no plan".to_owned())) };
         let (left_out, files) = self.add_left_out(source, files, &plan, &rounds.originals, &trial).await?;
         let lacking = lacking(source, &files, &plan, &trial)?;
@@ -363,8 +365,8 @@ impl Build<'_> {
         why: &str,
     ) -> Result<(), Failure> {
         if self.request.verification.keep_unverified {
-            let (packed, _) = self.pack(files, plan, Configuration::new(source, Some(why.to_owned()))).await?;
-            made.packed = Some(packed);
+            let (product, _) = self.produce(source, files, plan, Configuration::new(source, Some(why.to_owned()))).await?;
+            made.product = Some(product);
         }
         Ok(())
     }
@@ -379,7 +381,7 @@ impl Build<'_> {
         made: &mut Made,
         verification: &mut Verification,
         reason: String,
-    ) -> Result<Packed, Failure> {
+    ) -> Result<Product, Failure> {
         verification.reason = Some(reason.clone());
         if self.request.verification.is_demanded {
             self.keep_unverified(source, files, plan, made, "cannot be verified").await?;
@@ -387,9 +389,7 @@ impl Build<'_> {
             return Err(Failure { exit: Exit::Differs, message });
         }
         self.warn(format!("the result is unverified: {reason}"));
-        let (packed, files) = self.pack(files, plan, Configuration::new(source, None)).await?;
-        self.check_reproducible(source, files, plan, &packed).await?;
-        Ok(packed)
+        self.produced(source, files, plan).await
     }
 }
 
