@@ -9,6 +9,7 @@ pub mod build;
 pub mod continue_after;
 pub mod failure;
 pub mod meaning;
+mod output;
 pub mod progress;
 pub mod request;
 mod run;

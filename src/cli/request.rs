@@ -9,8 +9,10 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{BuildArgs, ContainerArgs, KeepArgs, OutputArgs, ProbeArgs, Secret, TargetArgs, VerificationArgs};
+use super::args::{BuildArgs, ContainerArgs, KeepArgs, ProbeArgs, Secret, TargetArgs, VerificationArgs};
 use super::continue_after::parse_continue_after;
+pub use super::output::OutputFlags;
+use super::output::output_flags;
 use super::words::parse_command_line;
 use crate::engine::capabilities::CapabilityOptions;
 use crate::engine::options::RunOptions;
@@ -20,11 +22,9 @@ use crate::engine::options::mounts::{parse_mount, parse_tmpfs, parse_volume};
 use crate::engine::options::network::{parse_address, parse_extra_host, parse_label, parse_network};
 use crate::engine::options::ports::{parse_exposed, parse_published};
 use crate::engine::options::security::SecurityOptions;
-use crate::image::output::{FileOutput, Output};
-use crate::image::reference::{ImageName, Reference};
+use crate::image::reference::ImageName;
 use crate::observe::continue_after::ContinueAfter;
 use crate::observe::sensor::Sensor;
-use crate::pack::compression::Compression;
 use crate::plan::{KeepLookedAt, PathPermissions};
 use crate::verify::Level;
 
@@ -210,39 +210,6 @@ pub struct KeepFlags {
     pub permissions: Vec<PathPermissions>,
     /// How much is kept of what was only looked at.
     pub looked_at: KeepLookedAt,
-}
-
-/// What is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutputFlags {
-    /// Names of the result; empty: [`ImageName::default_tag`].
-    pub tags: Vec<Reference>,
-    /// Where the result goes; empty: to the daemon.
-    pub outputs: Vec<Output>,
-    /// How the layer is compressed in files.
-    pub compression: Compression,
-    /// The report; `None`: off.
-    pub report: Option<PathBuf>,
-    /// The observation.
-    pub observation: Option<PathBuf>,
-    /// The plan.
-    pub plan: Option<PathBuf>,
-}
-
-impl OutputFlags {
-    /// The result is to stay in the daemon.
-    #[must_use]
-    pub fn is_for_daemon(&self) -> bool {
-        self.outputs.is_empty() || self.outputs.iter().any(|output| matches!(output, Output::Daemon(_)))
-    }
-
-    /// Files and directories that the result goes to.
-    pub fn files(&self) -> impl Iterator<Item = &FileOutput> {
-        self.outputs.iter().filter_map(|output| match output {
-            Output::File(file) => Some(file),
-            Output::Daemon(_) => None,
-        })
-    }
 }
 
 impl BuildRequest {
@@ -509,30 +476,6 @@ fn nothing_but_the_plan(keep: &KeepFlags) -> Result<(), UsageError> {
         }
         None => Ok(()),
     }
-}
-
-fn outputs(texts: &[String]) -> Result<Vec<Output>, UsageError> {
-    let mut outputs: Vec<Output> = vec![];
-    for text in texts {
-        let output = Output::parse(text).map_err(|error| wrong("--output", text, error))?;
-        if outputs.iter().any(|other| output.overwrites(other)) {
-            return Err(wrong("--output", text, "another `--output` goes to the same path"));
-        }
-        outputs.push(output);
-    }
-    Ok(outputs)
-}
-
-fn output_flags(args: OutputArgs) -> Result<OutputFlags, UsageError> {
-    let tag = |text: &String| Reference::parse_tag(text).map_err(|error| wrong("--tag", text, error));
-    Ok(OutputFlags {
-        tags: args.tag.iter().map(tag).collect::<Result<_, _>>()?,
-        outputs: outputs(&args.output)?,
-        compression: args.compression,
-        report: Some(args.report).filter(|path| path.as_os_str() != "off"),
-        observation: args.observation_out,
-        plan: args.write_plan,
-    })
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(names, ["layer.tar", &name, "manifest.json"]);
         let sha256 = super::super::digest_of;
         assert_eq!(sha256(&members[0].1), packed.diff_id);
-        assert_eq!(members[0].1.len() as u64, packed.layer_size);
+        assert_eq!((members[0].1.len() as u64, 700), (packed.layer_size, packed.content_size));
         assert_eq!(sha256(&members[1].1), packed.id);
         let config: ImageConfig = serde_json::from_slice(&members[1].1).expect("config");
         assert_eq!(config.rootfs.diff_ids(), &[packed.diff_id.to_string()]);

@@ -48,11 +48,11 @@ pub fn check(output: &FileOutput) -> Result<PathBuf, FileError> {
     } else if output.path.is_dir() {
         return Err(wrong("it is a directory".to_owned()));
     }
-    let folder = folder(&output.path);
+    // A FIFO or a device is written to as it is, and lies where files don't belong.
+    let is_special = fs::metadata(&output.path).is_ok_and(|known| !known.is_file() && !known.is_dir());
+    let folder = if is_special { std::env::temp_dir() } else { folder(&output.path) };
     match tempfile::tempfile_in(&folder) {
         Ok(_) => Ok(folder),
-        // A file of devices, or a FIFO, is written to as it is.
-        Err(_) if output.path.exists() && !output.path.is_file() && !output.path.is_dir() => Ok(std::env::temp_dir()),
         Err(error) => Err(wrong(format!("`{}`: {error}", folder.display()))),
     }
 }
