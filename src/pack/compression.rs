@@ -1,7 +1,7 @@
 //! How the layer of a file is compressed: what can be asked for, and the writer that does it.
 //!
 //! Of all ways the bytes depend on the content, the way and its level alone, not on the number of processors: gzip is cut
-//! into blocks ([`super::gzip`]), and zstd always uses its own workers, of which one makes the same bytes as many, but
+//! into blocks (see the module `gzip`), and zstd always uses its own workers, of which one makes the same bytes as many, but
 //! none others.
 
 use std::fmt;
