@@ -55,7 +55,15 @@ fn nothing_is_left_of_an_interrupted_build() {
     let older = busybox().build();
     docker(&["tag", &older.name, &image.slim_name()]);
     let older_id = docker(&["image", "inspect", "-f", "{{.Id}}", &older.name]);
-    let moments = ["", "starting", "waiting until", "probing HTTP", "running `sleep 3`", "stopping it"];
+    let moments = [
+        "",
+        "starting",
+        "waiting until",
+        "probing HTTP",
+        "running `sleep 3`",
+        "stopping it",
+        "verifying, slim image: running `sleep 3`",
+    ];
     let words = ["build", &image.name, "--http-probe-cmd", "/cgi-bin/slow", "--exec", "sleep 3"];
     let told = [(Signal::SIGINT, 130, "interrupted (Ctrl-C)"), (Signal::SIGTERM, 143, "terminated (SIGTERM)")];
     for (number, moment) in moments.into_iter().enumerate() {
@@ -93,6 +101,32 @@ fn nothing_is_left_of_an_interrupted_load() {
         run.assert_nothing_is_left(&BTreeSet::new());
         docker_output(&["rmi", &image.slim_name()]);
     }
+    for moment in ["verifying, slim image: starting", "verifying, slim image: probing"] {
+        let mut run = Running::start(&["build", &image.name, "--http-probe"], &[]);
+        run.until_it_says(moment);
+        run.send(Signal::SIGINT);
+        assert_eq!(run.end(), 130, "{}", run.said());
+        assert!(!exists(&id), "{moment}");
+        run.assert_nothing_is_left(&BTreeSet::new());
+    }
+}
+
+#[test]
+fn an_image_that_a_killed_build_tried_is_removed_by_the_next() {
+    let image = web().build();
+    let id = slim_id(&image);
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [("TMPDIR", folder.path().to_str().unwrap())];
+    let mut killed = Running::start(&["build", &image.name, "--http-probe"], &variables);
+    killed.until_it_says("verifying, slim image: waiting");
+    killed.send(Signal::SIGKILL);
+    killed.end();
+    assert!(exists(&id), "otherwise nothing is tested");
+    let other = busybox().cmd(&["true"]).build();
+    let mut next = Running::start(&["build", &other.name, "--verify=off"], &variables);
+    assert_eq!(next.end(), 0, "{}", next.said());
+    assert!(!exists(&id), "{}", next.said());
+    killed.assert_nothing_is_left(&BTreeSet::new());
 }
 
 #[test]

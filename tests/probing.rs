@@ -364,7 +364,7 @@ fn large_outputs_are_taken_to_their_end() {
 }
 
 #[test]
-fn a_health_check_is_run_once() {
+fn a_health_check_is_run_until_it_succeeds() {
     let image = || web().file("/data/health", b"fine", 0o644).link("/bin/check", "busybox").file("/check.sh", b"exit 0", 0o644);
     let checked = |dockerfile: &str| {
         let image = image().build_with(dockerfile);
@@ -376,14 +376,20 @@ fn a_health_check_is_run_once() {
     assert!(run.is_used("/data/health", "health check (/bin/busybox, open)"), "{:?}", run.reasons("/data/health"));
     assert_eq!(run.warnings(), [""; 0]);
 
-    let run = checked("HEALTHCHECK CMD cat /data/health && exit 4");
+    let unhealthy = |dockerfile: &str, problem: &str| {
+        let image = image().build_with(dockerfile);
+        Slim::build(&image, &["--http-probe"]).run().fails(6, &format!("error: the image's health check {problem}"));
+        let run = Slim::build(&image, &["--http-probe", "--verify=off"]).run().ok();
+        assert_eq!(run.warnings(), [format!("the image's health check {problem}")]);
+        run
+    };
+    let run = unhealthy("HEALTHCHECK --interval=10ms CMD cat /data/health && exit 4", "failed with exit code 4");
     assert!(run.keeps("/data/health") && run.keeps("/bin/sh"));
-    assert_eq!(run.warnings(), ["the image's health check failed with exit code 4"]);
-
-    let run = checked("HEALTHCHECK --timeout=1s CMD sleep 1000");
-    assert_eq!(run.warnings(), ["the image's health check did not end in 1 s"]);
-    let run = checked("HEALTHCHECK CMD [\"/missing\"]");
-    assert!(run.warnings()[0].starts_with("the image's health check cannot be run: "), "{:?}", run.warnings());
+    unhealthy("HEALTHCHECK --timeout=1s --retries=1 CMD sleep 1000", "did not end in 1 s");
+    unhealthy("HEALTHCHECK --interval=10ms CMD [\"/missing\"]", "failed with exit code 127");
+    let sometimes = "HEALTHCHECK --interval=10ms CMD cat /data/health && { test -e /tmp/twice || ! touch /tmp/twice; }";
+    let run = checked(sometimes);
+    assert_eq!((run.warnings(), &run.report()["probes"]["health_check"]["exit_code"]), (vec![], &0.into()));
     let run = checked("HEALTHCHECK NONE");
     assert!(run.report()["probes"]["health_check"].is_null());
 }

@@ -3,6 +3,7 @@
 pub mod alike;
 mod calls;
 mod lossless;
+mod mounts;
 mod senses;
 mod signals;
 mod ways;

@@ -6,6 +6,7 @@ mod noise;
 mod plans;
 mod removal;
 mod state;
+mod verb;
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};

@@ -142,11 +142,11 @@ impl Slots {
     }
 }
 
-/// Whether this is the first thread of a process. `false` also where the kernel doesn't say: a profile may deny the call.
+/// Whether this is the first thread of a process: whether signal 0, which is none, finds it there. `false` also where we may not
+/// signal it.
 pub(crate) fn leads_process(thread: i32) -> bool {
-    // SAFETY: pidfd_open with numbers only.
-    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, thread, 0) };
-    owned(descriptor as i32).is_some()
+    // SAFETY: tgkill with numbers only.
+    unsafe { libc::syscall(libc::SYS_tgkill, thread, thread, 0) == 0 }
 }
 
 /// Forks. Only for a process with one thread, as both processes go on in arbitrary code.
@@ -204,6 +204,27 @@ pub(crate) fn send_signal(process: i32, signal: i32) -> nix::Result<()> {
 pub(crate) fn owned(fd: i32) -> Option<OwnedFd> {
     // SAFETY: callers pass numbers that they just got from the kernel and give to nobody else.
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What an open file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Opened {
+    pub(crate) is_directory: bool,
+    /// The mount that it was opened by, as in mountinfo; `None` before Linux 5.8.
+    pub(crate) mount: Option<u64>,
+}
+
+/// Asks what an open file is.
+pub(crate) fn opened(file: BorrowedFd<'_>) -> nix::Result<Opened> {
+    let (flags, wanted) = (libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE | libc::STATX_MNT_ID);
+    let mut told = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the kernel reads an empty text and fills in one `statx`, of which all zeros is a valid value.
+    let told = unsafe {
+        Errno::result(libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, wanted, told.as_mut_ptr()))?;
+        told.assume_init()
+    };
+    let is_directory = u32::from(told.stx_mode) & libc::S_IFMT == libc::S_IFDIR;
+    Ok(Opened { is_directory, mount: (told.stx_mask & libc::STATX_MNT_ID != 0).then_some(told.stx_mnt_id) })
 }
 
 /// Reads from another process's memory; fewer bytes than asked for where its mapping ends.

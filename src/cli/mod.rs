@@ -9,13 +9,14 @@ pub mod build;
 pub mod continue_after;
 pub mod failure;
 pub mod meaning;
-mod output;
+mod output_flags;
 pub mod progress;
 pub mod request;
 mod run;
 pub mod style;
 pub mod summary;
 pub mod told;
+mod verification_flags;
 pub mod verify;
 pub mod words;
 

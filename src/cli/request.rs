@@ -9,10 +9,12 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{BuildArgs, ContainerArgs, KeepArgs, ProbeArgs, Secret, TargetArgs, VerificationArgs};
+use super::args::{BuildArgs, ContainerArgs, KeepArgs, ProbeArgs, Secret, TargetArgs};
 use super::continue_after::parse_continue_after;
-pub use super::output::OutputFlags;
-use super::output::output_flags;
+pub use super::output_flags::OutputFlags;
+use super::output_flags::output_flags;
+pub use super::verification_flags::VerificationFlags;
+use super::verification_flags::{nothing_but_the_plan, verification_flags};
 use super::words::parse_command_line;
 use crate::engine::capabilities::CapabilityOptions;
 use crate::engine::options::RunOptions;
@@ -26,7 +28,6 @@ use crate::image::reference::ImageName;
 use crate::observe::continue_after::ContinueAfter;
 use crate::observe::sensor::Sensor;
 use crate::plan::{KeepLookedAt, PathPermissions};
-use crate::verify::Level;
 
 /// The most bytes of a file that a flag names.
 const FILE_LIMIT: u64 = 16 << 20;
@@ -99,23 +100,6 @@ pub struct BuildRequest {
     pub plan: Option<PathBuf>,
     /// What is written.
     pub output: OutputFlags,
-}
-
-/// How the result is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VerificationFlags {
-    /// How much must be as in the original.
-    pub level: Level,
-    /// The level was asked for: what cannot be verified is an error then.
-    pub is_demanded: bool,
-    /// Rounds of repair at most.
-    pub repair_rounds: u32,
-    /// Also what could not be verified gets its name.
-    pub keep_unverified: bool,
-    /// Runs of the original.
-    pub runs: u32,
-    /// Pack twice.
-    pub check_reproducible: bool,
 }
 
 /// An account at a registry.
@@ -445,37 +429,6 @@ fn split_permissions(text: &str) -> (&str, Option<PathPermissions>) {
         good.then(|| (path, PathPermissions { path: path.as_bytes().to_vec(), mode, uid, gid }))
     };
     parse().map_or((text, None), |(path, permissions)| (path, Some(permissions)))
-}
-
-fn verification_flags(args: &VerificationArgs, with_plan: bool) -> VerificationFlags {
-    VerificationFlags {
-        level: args.verify.unwrap_or(if with_plan { Level::Off } else { Level::Strict }),
-        is_demanded: args.verify.is_some_and(|level| level != Level::Off),
-        repair_rounds: args.repair_rounds,
-        keep_unverified: args.keep_unverified.unwrap_or(false),
-        runs: args.runs,
-        check_reproducible: args.check_reproducible.unwrap_or(false),
-    }
-}
-
-/// A plan is all that there is to say of what is kept.
-fn nothing_but_the_plan(keep: &KeepFlags) -> Result<(), UsageError> {
-    let given = [
-        ("--include-path", !keep.paths.is_empty()),
-        ("--include-bin", !keep.binaries.is_empty()),
-        ("--include-exe", !keep.executables.is_empty()),
-        ("--include-shell", keep.shell),
-        ("--include-zoneinfo", keep.zoneinfo),
-        ("--include-workdir", keep.working_directory),
-        ("--exclude-pattern", !keep.exclude.is_empty()),
-        ("--path-perms", !keep.permissions.is_empty()),
-    ];
-    match given.iter().find(|(_, is_given)| *is_given) {
-        Some((option, _)) => {
-            Err(wrong("--plan", "...", format!("the plan says what is kept: leave `{option}` out, or edit the plan")))
-        }
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::*;
 use crate::cli::args::{Cli, Verb};
 use crate::engine::options::mounts::MountRequest;
 use crate::pack::compression::Compression;
+use crate::verify::Level;
 
 /// A machine with a few files and one variable.
 struct Machine;

@@ -156,11 +156,15 @@ where
 
 /// Removes what killed runs left.
 async fn sweep(engine: &Engine, progress: &Progress) {
-    let (containers, directories) = (engine.sweep().await, Workspace::sweep(&std::env::temp_dir()));
+    let (containers, left) = (engine.sweep().await, Workspace::sweep(&std::env::temp_dir()));
+    for image in &left.images {
+        engine.discard(image).await;
+    }
     match containers {
-        Ok(0) if directories == 0 => {}
+        Ok(0) if left.directories == 0 => {}
         Ok(containers) => progress.messages.info(format!(
-            "removed what killed runs left: containers: {containers}, directories for temporary files: {directories}"
+            "removed what killed runs left: containers: {containers}, directories for temporary files: {}",
+            left.directories
         )),
         Err(error) => progress.messages.warn(format!("what a killed run left could not be removed: {error}")),
     }

@@ -111,6 +111,12 @@ impl Program {
         (self.directory.path().join("socket"), format!("{}/socket", self.inside))
     }
 
+    /// Where the run notes the images that it makes, see [`Workspace::images`].
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.directory.images()
+    }
+
     /// Creates a container that has the program in it. The second value: the daemon sees our files (and the socket
     /// directory, where asked for).
     ///

@@ -5,7 +5,7 @@
 //! run is over. Unlike a process id in the name this holds across pid namespaces, boots and recycled numbers.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,10 @@ const PREFIX: &str = "slim-";
 const RANDOM: usize = 20;
 /// The locked file.
 const LOCK: &str = "lock";
+/// Ids of images that have no name yet, a line each.
+const IMAGES: &str = "images";
+/// More is no list of ours.
+const MAX_IMAGES: u64 = 64 << 10;
 
 /// See the module. Removed when it goes out of scope.
 #[derive(Debug)]
@@ -45,11 +49,33 @@ impl Workspace {
         self.directory.path()
     }
 
-    /// Removes the directories in `parent` whose runs are over; how many. What cannot be removed is not ours to remove.
-    pub fn sweep(parent: &Path) -> usize {
-        let Ok(entries) = fs::read_dir(parent) else { return 0 };
-        entries.flatten().filter(|entry| is_name(&entry.file_name())).filter(|entry| remove_dead(&entry.path()).is_ok()).count()
+    /// The file in which a run notes the images that it makes, for who finds the directory without the run.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.path().join(IMAGES)
     }
+
+    /// Removes the directories in `parent` whose runs are over. What cannot be removed is not ours to remove.
+    #[must_use]
+    pub fn sweep(parent: &Path) -> Swept {
+        let Ok(entries) = fs::read_dir(parent) else { return Swept::default() };
+        let dead =
+            entries.flatten().filter(|entry| is_name(&entry.file_name())).filter_map(|entry| remove_dead(&entry.path()).ok());
+        dead.fold(Swept::default(), |mut swept, images| {
+            swept.directories += 1;
+            swept.images.extend(images);
+            swept
+        })
+    }
+}
+
+/// What dead runs left.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Directories, which are gone now.
+    pub directories: usize,
+    /// Ids of images that may have no name.
+    pub images: Vec<String>,
 }
 
 fn is_name(name: &std::ffi::OsStr) -> bool {
@@ -57,7 +83,8 @@ fn is_name(name: &std::ffi::OsStr) -> bool {
     random.is_some_and(|random| random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-fn remove_dead(directory: &PathBuf) -> io::Result<()> {
+/// Removes a dead run's directory; the images that it noted.
+fn remove_dead(directory: &PathBuf) -> io::Result<Vec<String>> {
     let metadata = fs::symlink_metadata(directory)?;
     // Only what we made: anybody may put names into a shared directory.
     if !metadata.is_dir() || metadata.uid() != nix::unistd::geteuid().as_raw() {
@@ -65,7 +92,17 @@ fn remove_dead(directory: &PathBuf) -> io::Result<()> {
     }
     let lock = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(directory.join(LOCK))?;
     lock.try_lock()?;
-    fs::remove_dir_all(directory)
+    let mut images = String::new();
+    let noted = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(directory.join(IMAGES));
+    // A line that was cut by the run's end is no id.
+    let _ = noted.and_then(|file| file.take(MAX_IMAGES).read_to_string(&mut images));
+    fs::remove_dir_all(directory)?;
+    Ok(images.lines().filter(|line| is_id(line)).map(str::to_owned).collect())
+}
+
+fn is_id(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:");
+    digits.is_some_and(|digits| digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
@@ -81,6 +118,8 @@ mod tests {
         let dead = directory.keep();
         fs::create_dir(dead.join("program")).unwrap();
         fs::write(dead.join("program/slim"), "").unwrap();
+        let id = format!("sha256:{}", "0a".repeat(32));
+        fs::write(dead.join(IMAGES), format!("{id}\nnginx:latest\nsha256:0a")).unwrap();
         drop(_lock);
         let others = ["slim-", "slim-12345678901234567890", "slim-abcdefghij.bcdefghij"].map(|name| parent.path().join(name));
         others.iter().for_each(|path| fs::create_dir(path).unwrap());
@@ -90,7 +129,7 @@ mod tests {
         let link = parent.path().join("slim-aaaaaaaaaaaaaaaaaaaa");
         std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
 
-        assert_eq!(Workspace::sweep(parent.path()), 1);
+        assert_eq!(Workspace::sweep(parent.path()), Swept { directories: 1, images: vec![id] });
         assert!(!dead.exists());
         assert!(alive.path().join("file").exists() && elsewhere.path().join(LOCK).exists() && link.exists());
         assert!(others.iter().all(|path| path.exists()), "not ours, or not yet locked");
@@ -98,6 +137,6 @@ mod tests {
         let path = alive.path().to_owned();
         drop(alive);
         assert!(!path.exists());
-        assert_eq!(Workspace::sweep(&parent.path().join("missing")), 0);
+        assert_eq!(Workspace::sweep(&parent.path().join("missing")), Swept::default());
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod continue_after;
 pub mod file;
+mod inspected;
 pub mod merge;
 pub mod monitor;
 pub mod observation;
@@ -10,4 +11,5 @@ pub mod recorder;
 pub mod run;
 pub mod scene;
 pub mod sensor;
+mod signal;
 pub mod target;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfigLogConfig, PortBinding};
+use bollard::models::{ContainerCreateBody, HealthConfig, HostConfigLogConfig, PortBinding};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use slim_probes::{Output, OutputCollector};
@@ -18,10 +18,12 @@ use slim_sensor::wire::Fanotify;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
+use super::inspected::{addresses, mounts_of, of_user, published};
 use super::monitor::{Monitor, SessionEnd};
-use super::observation::{Mount, Shows};
+use super::observation::Mount;
 use super::recorder::{Feed, Recorder};
 use super::sensor::Sensor;
+use super::signal::signal_number;
 use crate::engine::container::{Attached, Container, Input, Parts};
 use crate::engine::docker::{Engine, EngineError};
 use crate::engine::inject::Program;
@@ -399,22 +401,6 @@ impl Target {
     }
 }
 
-/// The number of a signal as an image's configuration names it: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
-fn signal_number(text: &str) -> Option<i32> {
-    let name = text.to_ascii_uppercase();
-    let name = name.strip_prefix("SIG").unwrap_or(&name);
-    let real_time =
-        |base: i32, offset: &str| if offset.is_empty() { Some(base) } else { Some(base + offset.parse::<i32>().ok()?) };
-    // Docker counts real-time signals as glibc does: the first two belong to the threads.
-    let number = match (name.parse(), name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
-        (Ok(number), ..) => Some(number),
-        (_, Some(offset), _) => real_time(34, offset),
-        (_, _, Some(offset)) => real_time(64, offset),
-        _ => format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32),
-    };
-    number.filter(|number| (1..=64).contains(number))
-}
-
 /// Gives a command its whole input, and takes all that it puts out: standard output and standard error.
 async fn converse(mut parts: Parts, mut to_command: Input, input: impl AsRef<[u8]>) -> (Output, Output) {
     let write = async {
@@ -449,90 +435,4 @@ fn secret() -> String {
 /// Whether ports can be published: not with the host's network, none, or another container's.
 fn has_own_network(mode: Option<&str>) -> bool {
     !mode.is_some_and(|mode| mode == "host" || mode == "none" || mode.starts_with("container:"))
-}
-
-fn published(inspected: &ContainerInspectResponse) -> BTreeMap<u16, SocketAddr> {
-    let ports = inspected.network_settings.as_ref().and_then(|settings| settings.ports.as_ref());
-    let mut published = BTreeMap::new();
-    for (name, bindings) in ports.into_iter().flatten() {
-        let Some(port) = name.strip_suffix("/tcp").and_then(|port| port.parse().ok()) else { continue };
-        let address = bindings.iter().flatten().find_map(|binding| {
-            let port = binding.host_port.as_ref()?.parse().ok()?;
-            let ip: std::net::IpAddr = binding.host_ip.as_deref().unwrap_or_default().parse().ok()?;
-            let ip = if ip.is_unspecified() { std::net::Ipv4Addr::LOCALHOST.into() } else { ip };
-            Some(SocketAddr::new(ip, port))
-        });
-        published.extend(address.map(|address| (port, address)));
-    }
-    published
-}
-
-/// The container's own addresses.
-fn addresses(inspected: &ContainerInspectResponse) -> Vec<String> {
-    let networks = inspected.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
-    let addresses = networks.into_iter().flatten().flat_map(|(_, network)| [&network.ip_address, &network.global_ipv6_address]);
-    addresses.flatten().filter(|address| !address.is_empty()).cloned().collect()
-}
-
-/// A fresh volume that stands for one of the user's shows the user's files.
-fn of_user(mount: Mount, volumes: Option<&Copies>) -> Mount {
-    match volumes {
-        Some(copies) if copies.replaces(&mount.target) => Mount { shows: Shows::User, ..mount },
-        _ => mount,
-    }
-}
-
-/// What is mounted in a container, for the plan: which paths below are not the image's own.
-fn mounts_of(inspected: &ContainerInspectResponse, own: &str) -> Vec<Mount> {
-    let engine = |target: &str| Mount { target: target.as_bytes().to_vec(), shows: Shows::Engine };
-    let mut mounts: Vec<Mount> =
-        ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", own].map(engine).into();
-    for mount in inspected.mounts.iter().flatten() {
-        let Some(target) = mount.destination.as_deref().filter(|target| !target.starts_with(own)) else { continue };
-        let shows = match mount.typ.as_deref().unwrap_or_default() {
-            "tmpfs" => Shows::Engine,
-            // The engine fills a new volume from the image; one that it named itself is new.
-            "volume" if mount.name.as_deref().is_some_and(is_anonymous) => Shows::Image,
-            _ => Shows::User,
-        };
-        mounts.push(Mount { target: target.as_bytes().to_vec(), shows });
-    }
-    let tmpfs = inspected.host_config.as_ref().and_then(|host| host.tmpfs.as_ref());
-    mounts.extend(tmpfs.into_iter().flat_map(HashMap::keys).map(|target| engine(target)));
-    mounts
-}
-
-/// The engine's own names for volumes.
-fn is_anonymous(name: &str) -> bool {
-    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_have_many_names() {
-        for (text, number) in [
-            ("SIGTERM", Some(15)),
-            ("term", Some(15)),
-            ("15", Some(15)),
-            ("SIGWINCH", Some(28)),
-            ("SIGRTMIN", Some(34)),
-            ("SIGRTMIN+3", Some(37)),
-            ("RTMAX-14", Some(50)),
-            ("SIGNONE", None),
-            ("0", None),
-            ("65", None),
-            ("SIGRTMIN+99", None),
-        ] {
-            assert_eq!(signal_number(text), number, "{text}");
-        }
-    }
-
-    #[test]
-    fn only_the_engines_own_names_are_anonymous() {
-        assert!(is_anonymous(&"0a".repeat(32)));
-        assert!(!is_anonymous("data") && !is_anonymous(&"0g".repeat(32)));
-    }
 }

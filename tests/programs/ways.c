@@ -2,6 +2,7 @@
 // (What a way needs beside it lies elsewhere.) Without a word; with one it is its own child and just ends.
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <pthread.h>
@@ -61,6 +62,38 @@ static void chroot_way(void) {
     open("../../relative-in-chroot", O_RDONLY);
 }
 
+// What a call answers to pointers that lead nowhere, or to a text without an end.
+static void bad_pointers(void) {
+    char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *last = pages + 4096 - 7;
+    munmap(pages + 4096, 4096);
+    memcpy(last, "/w/open", 7);
+    char *hidden = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *bad[] = {NULL, (char *)1, (char *)-1, (char *)(1L << 62), hidden, last};
+    struct open_how how = {.flags = O_RDONLY};
+    struct stat s;
+    for (int i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *path = bad[i], *words[] = {"ways", "child", NULL};
+        long results[] = {
+            syscall(SYS_open, path, O_RDONLY) < 0 ? errno : 0, syscall(SYS_openat, AT_FDCWD, path, O_RDONLY) < 0 ? errno : 0,
+            syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how) < 0 ? errno : 0,
+            syscall(SYS_stat, path, &s) < 0 ? errno : 0, syscall(SYS_access, path, R_OK) < 0 ? errno : 0,
+            syscall(SYS_statx, AT_FDCWD, path, 0, STATX_ALL, NULL) < 0 ? errno : 0,
+            syscall(SYS_readlink, path, hidden, 1) < 0 ? errno : 0, chdir(path) < 0 ? errno : 0,
+            rename("/w/rename-nowhere", path) < 0 ? errno : 0, rename(path, "/w/rename-from-nowhere") < 0 ? errno : 0,
+            syscall(SYS_execve, path, words, environ) < 0 ? errno : 0,
+            bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)path, 110) < 0 ? errno : 0,
+        };
+        printf("bad pointer %d:", i);
+        for (int j = 0; j < sizeof results / sizeof *results; j++) printf(" %ld", results[j]);
+        printf("\n");
+    }
+    // Only what comes beside the path leads nowhere.
+    long how_result = syscall(SYS_openat2, AT_FDCWD, "/w/open", hidden, sizeof how) < 0 ? errno : 0;
+    long stat_result = syscall(SYS_stat, "/ways", hidden) < 0 ? errno : 0;
+    long exec_result = syscall(SYS_execve, "/w/execve", hidden, hidden) < 0 ? errno : 0;
+    printf("bad beside: %ld %ld %ld\n", how_result, stat_result, exec_result);
+}
+
 static void *thread_way(void *number) {
     char name[64];
     snprintf(name, sizeof name, "/w/thread-%d", (int)(intptr_t)number);
@@ -82,6 +115,11 @@ int main(int count, char **words) {
     int directory = open("/w/directory", O_RDONLY | O_DIRECTORY);
     how.resolve = RESOLVE_IN_ROOT;
     syscall(SYS_openat2, directory, "/../openat2-in-root", &how, sizeof how);
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
+    syscall(SYS_openat2, directory, "openat2-beneath", &how, sizeof how);
+    printf("beneath: %d\n", syscall(SYS_openat2, directory, "../open", &how, sizeof how) >= 0);
+    how.resolve = RESOLVE_NO_SYMLINKS;
+    syscall(SYS_openat2, AT_FDCWD, "/w/openat2-no-links", &how, sizeof how);
     open("/w/o-path", O_PATH);
     syscall(SYS_creat, "/w/creat", 0600);
     open("/w/write", O_WRONLY);
@@ -98,6 +136,9 @@ int main(int count, char **words) {
     getxattr("/w/getxattr", "user.x", buffer, sizeof buffer);
     lgetxattr("/w/lgetxattr", "user.x", buffer, sizeof buffer);
     listxattr("/w/listxattr", buffer, sizeof buffer);
+    llistxattr("/w/llistxattr", buffer, sizeof buffer);
+    setxattr("/w/setxattr", "user.x", "x", 1, 0);
+    removexattr("/w/removexattr", "user.x");
     statfs("/w/statfs", &file_system);
     inotify_add_watch(inotify_init1(0), "/w/inotify", IN_ACCESS);
     truncate("/w/truncate", 0);
@@ -115,6 +156,8 @@ int main(int count, char **words) {
     open("by-directory", O_RDONLY);
     open("./nested/../by-dots", O_RDONLY);
     open("../upwards", O_RDONLY);
+    // Up from where the link leads.
+    open("/w/linked/../by-link", O_RDONLY);
     fchdir(open("/w/other", O_RDONLY | O_DIRECTORY));
     open("by-fchdir", O_RDONLY);
     chdir("/");
@@ -128,7 +171,10 @@ int main(int count, char **words) {
     copy_file_range(open("/w/copy-file-range", O_RDONLY), NULL, open("/w/write", O_WRONLY), NULL, 1, 0);
     splice(open("/w/splice", O_RDONLY), NULL, pipes[1], NULL, 1, 0);
     struct sockaddr_un address = {AF_UNIX, "/w/sockets/made"};
-    bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof address);
+    int server = socket(AF_UNIX, SOCK_STREAM, 0), client = socket(AF_UNIX, SOCK_STREAM, 0);
+    bind(server, (struct sockaddr *)&address, sizeof address);
+    listen(server, 1);
+    printf("connected: %d\n", connect(client, (struct sockaddr *)&address, sizeof address) == 0);
     struct sockaddr_un abstract = {AF_UNIX, "\0abstract"};
     bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&abstract, sizeof abstract);
     // Through a name that another call gave: as relative as that.
@@ -167,18 +213,19 @@ int main(int count, char **words) {
     __asm__ volatile("int $0x80" : "=a"(result) : "a"(5), "b"(name), "c"(O_RDONLY), "d"(0) : "memory", "r8", "r9", "r10", "r11");
 #endif
 
+    bad_pointers();
     // The longest path: 4,095 bytes.
     memset(buffer, 0, sizeof buffer);
-    strcpy(buffer, "/w/longest");
-    while (strlen(buffer) < 4095) strcat(buffer, "/");
-    memmove(buffer + 4095 - strlen("/longest"), "/longest", strlen("/longest"));
-    memcpy(buffer, "/w/////////", 11);
-    memset(buffer + 2, '/', 4095 - 2 - strlen("longest"));
+    memset(buffer, '/', 4095);
+    memcpy(buffer, "/w", 2);
+    memcpy(buffer + 4095 - strlen("longest"), "longest", strlen("longest"));
     printf("longest %zu: %d\n", strlen(buffer), open(buffer, O_RDONLY) >= 0);
     // And one byte more.
     memmove(buffer + 1, buffer, 4096);
     buffer[0] = '/';
-    printf("too long %zu: %d\n", strlen(buffer), open(buffer, O_RDONLY) >= 0);
+    errno = 0;
+    open(buffer, O_RDONLY);
+    printf("too long %zu: error %d\n", strlen(buffer), errno);
     open("/w/not-utf-8-\xff\xfe", O_RDONLY);
     open("/w/new\nline \\ \"quoted\"", O_RDONLY);
     memset(buffer, 0, sizeof buffer);

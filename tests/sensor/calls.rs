@@ -1,25 +1,6 @@
 //! The list of system calls that a program uses lacks none that strace sees.
 
-use std::process::Command;
-
-use crate::support::{Image, NO_HTTP, Slim, compile, docker, unique};
-
-/// An image with an interpreter of each kind, nginx, strace, and a program that dies; its own layer is small.
-fn image() -> Image {
-    const TOOLS: &str = "slim-bench/tools:1";
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/debian-image");
-    assert!(Command::new(script).args(["tools", TOOLS]).status().unwrap().success());
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("deaths"), compile(include_str!("../programs/deaths.c"))).unwrap();
-    std::fs::write(
-        folder.path().join("Dockerfile"),
-        format!("FROM {TOOLS}\nCOPY deaths /\nRUN [\"chmod\", \"755\", \"/deaths\"]\n"),
-    )
-    .unwrap();
-    let name = format!("{}:1", unique("image"));
-    docker(&["build", "-q", "-t", &name, folder.path().to_str().unwrap()]);
-    Image::named(name)
-}
+use crate::support::{Image, NO_HTTP, Slim, compile, debian_tools, docker};
 
 /// Every call that a command makes, its children's included.
 fn traced(image: &Image, command: &[&str]) -> Vec<String> {
@@ -44,18 +25,19 @@ const NGINX: &str = "nginx -g 'daemon off;' & until perl -MIO::Socket -e 'my $s 
 
 #[test]
 fn no_call_is_missing() {
-    let image = image();
+    // Programs of each kind, and one that dies.
+    let image = debian_tools(&[("deaths", &compile(include_str!("../programs/deaths.c")))], "");
     for command in [
         &["sh", "-c", SHELL][..],
         &["python3", "-c", PYTHON],
         &["perl", "-e", PERL],
         &["sh", "-c", NGINX],
         // Ends by a signal.
-        &["/deaths", "abort"],
+        &["/opt/deaths", "abort"],
     ] {
         let words = ["--entrypoint", "", "--cmd", &serde_json::to_string(command).unwrap(), "--continue-after", "app-exit"];
         let run = Slim::build(&image, &[&words[..], &[NO_HTTP]].concat()).run();
-        assert_eq!(run.code(), if command[0] == "/deaths" { 5 } else { 0 }, "{command:?}: {}", run.stderr());
+        assert_eq!(run.code(), if command[0] == "/opt/deaths" { 5 } else { 0 }, "{command:?}: {}", run.stderr());
         let report = run.report();
         let known: Vec<&str> = report["syscalls"].as_array().unwrap().iter().map(|call| call.as_str().unwrap()).collect();
         let traced = traced(&image, command);

@@ -1,11 +1,12 @@
 //! Every way to touch a file is seen, as what it is; and every system call that a program makes is in the report.
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use slim::observe::observation::{Access, Observation, PathUse, Sense};
 
-use crate::support::{Builder, Image, NO_HTTP, Slim, compile, compile_with};
+use crate::support::{Builder, Image, NO_HTTP, Slim, compile, compile_with, debian_tools, docker_output};
 
 /// Where a use leads in the image, as far as its text says.
 fn joined(used: &PathUse) -> Vec<u8> {
@@ -17,8 +18,28 @@ fn joined(used: &PathUse) -> Vec<u8> {
     path.join(from_root(&used.path)).into_os_string().as_encoded_bytes().to_vec()
 }
 
-fn used(seen: &Observation, path: &[u8], access: Access, sense: Sense) -> bool {
-    seen.uses.iter().any(|used| joined(used) == path && (used.access, used.sense) == (access, sense))
+/// The uses of a path of the image by one sense, as in a row of [`rows`].
+fn seen_by(sense: Sense, seen: &Observation, path: &[u8]) -> String {
+    let uses = seen.uses.iter().filter(|used| used.sense == sense && joined(used) == path);
+    let accesses: BTreeSet<Access> = uses.map(|used| used.access).collect();
+    let word = |access| serde_json::to_value(access).unwrap().as_str().unwrap().to_owned();
+    let words: Vec<String> = accesses.into_iter().map(word).collect();
+    if words.is_empty() { "-".to_owned() } else { words.join(",") }
+}
+
+/// Compares what was seen of paths below `folder` with rows of three words: the path, what notify sees of it, what
+/// fanotify sees.
+#[track_caller]
+pub fn assert_rows(seen: &Observation, folder: &str, rows: &str) {
+    let rows: Vec<Vec<&str>> =
+        rows.lines().map(|row| row.split_whitespace().collect()).filter(|row: &Vec<_>| !row.is_empty()).collect();
+    let found = rows.iter().map(|row| {
+        let path = [folder.as_bytes(), row[0].as_bytes()].concat();
+        [row[0].to_owned(), seen_by(Sense::Notify, seen, &path), seen_by(Sense::Fanotify, seen, &path)]
+    });
+    let wrong: Vec<_> =
+        found.zip(&rows).filter(|(found, row)| found != row.as_slice()).map(|(found, _)| found.join(" ")).collect();
+    assert!(wrong.is_empty(), "seen otherwise:\n{}", wrong.join("\n"));
 }
 
 pub fn image() -> Image {
@@ -28,6 +49,7 @@ pub fn image() -> Image {
         "open",
         "openat",
         "openat2",
+        "openat2-no-links",
         "o-path",
         "creat",
         "write",
@@ -41,6 +63,9 @@ pub fn image() -> Image {
         "getxattr",
         "lgetxattr",
         "listxattr",
+        "llistxattr",
+        "setxattr",
+        "removexattr",
         "statfs",
         "inotify",
         "truncate",
@@ -72,10 +97,12 @@ pub fn image() -> Image {
         "unused",
         "newfstatat-empty",
         "directory/openat2-in-root",
+        "directory/openat2-beneath",
         "directory/by-descriptor",
         "directory/by-directory",
         "directory/by-dots",
         "other/by-fchdir",
+        "other/by-link",
         "listed/entry",
         "chroot/in-chroot",
         "chroot/relative-in-chroot",
@@ -101,69 +128,204 @@ pub fn image() -> Image {
         .file(&format!("/w/{}", "n".repeat(255)), b"x", 0o644)
         .directory("/w/sockets", 0o755)
         .directory("/w/directory/nested", 0o755)
+        .directory("/w/other/nested", 0o755)
+        .link("/w/linked", "other/nested")
         .link("/w/readlink", "nowhere")
         .link("/w/readlinkat", "nowhere")
         .link("/w/readlink-by-32", "nowhere")
         .build()
 }
 
+/// Each way to touch a file, with how each of the senses sees it.
+const ROWS: &str = "
+    open                                 open         open
+    openat                               open         open
+    openat2                              open         open
+    openat2-no-links                     open         open
+    directory/openat2-beneath            open         open
+    directory/../openat2-in-root         open         -
+    directory/openat2-in-root            -            open
+    o-path                               lookup       -
+    creat                                write        open
+    write                                write        open
+    stat                                 lookup       -
+    lstat                                lookup       -
+    newfstatat                           lookup       -
+    newfstatat-empty                     -            -
+    statx                                lookup       -
+    access                               lookup       -
+    faccessat                            lookup       -
+    faccessat2                           lookup       -
+    readlink                             read_link    -
+    readlinkat                           read_link    -
+    getxattr                             lookup       -
+    lgetxattr                            lookup       -
+    listxattr                            lookup       -
+    llistxattr                           lookup       -
+    setxattr                             change       -
+    removexattr                          change       -
+    statfs                               lookup       -
+    inotify                              lookup       -
+    truncate                             write        -
+    chmod                                change       -
+    chown                                change       -
+    utimensat                            change       -
+    link                                 change       -
+    link-made                            change       -
+    symlink-made                         change       -
+    rename                               change       -
+    rename-made                          change       -
+    mkdir-made                           change       -
+    unlink                               change       -
+    directory                            enter,list   list
+    directory/by-descriptor              open         open
+    directory/by-directory               open         open
+    directory/./nested/../by-dots        open         -
+    directory/by-dots                    -            open
+    directory/../upwards                 open         -
+    upwards                              -            open
+    linked/../by-link                    open         -
+    other/by-link                        -            open
+    other                                list         list
+    other/by-fchdir                      open         open
+    listed                               list         list
+    listed/entry                         -            -
+    mmap                                 open         open
+    sendfile                             open         open
+    copy-file-range                      open         open
+    splice                               open         open
+    sockets                              enter        -
+    sockets/made                         change       -
+    sockets/relative                     change       -
+    execve                               exec         exec
+    execveat                             exec         exec
+    fexecve                              lookup       exec
+    posix-spawn                          exec         exec
+    vfork                                exec         exec
+    script                               exec         exec
+    interpreter                          -            exec
+    nested                               exec         exec
+    in-memory                            open         open
+    short-lived                          enter,change -
+    short-lived/relative                 -            -
+    from-nowhere                         open         open
+    chroot                               enter        -
+    chroot/in-chroot                     open         open
+    chroot/../../relative-in-chroot      open         -
+    chroot/relative-in-chroot            -            open
+    thread-0                             open         open
+    thread-63                            open         open
+    rename-nowhere                       change       -
+    rename-from-nowhere                  change       -
+    unused                               -            -
+";
+
+/// The same of 32-bit calls.
+const ROWS_OF_32_BITS: &str = "
+    int-80                               open         open
+    program-32                           exec         exec
+    opened-by-32                         open         open
+    openat-by-32                         open         open
+    stat64-by-32                         lookup       -
+    lstat64-by-32                        lookup       -
+    fstatat64-by-32                      lookup       -
+    access-by-32                         lookup       -
+    readlink-by-32                       read_link    -
+    statfs64-by-32                       lookup       -
+    truncate64-by-32                     write        -
+    chown32-by-32                        change       -
+    utimensat-time64-by-32               change       -
+    directory/relative-by-32             open         open
+    sockets/by-32                        change       -
+";
+
 #[test]
-#[rustfmt::skip]
 fn every_way_is_seen() {
-    use Access::{Change, Enter, Exec, List, Lookup, Open, ReadLink, Write};
     let image = image();
-    let run = Slim::build(&image, &[NO_HTTP, "--observation-out", "seen.jsonl"]).run().ok();
+    let plain = docker_output(&["run", "--rm", &image.name]);
+    let run = Slim::build(&image, &[NO_HTTP, "--show-clogs", "--observation-out", "seen.jsonl"]).run().ok();
     let seen = run.observation("seen.jsonl");
     assert_eq!((seen.end.complete, seen.end.counters.lost), (true, 0));
-    let longest = [b"/w".as_slice(), &b"/".repeat(4095 - 2 - "longest".len()), b"longest"].concat();
-    let named = |name: &str| format!("/w/{name}").into_bytes();
-    for (name, access) in [
-        ("open", Open), ("openat", Open), ("openat2", Open), ("directory", List), ("o-path", Lookup), ("creat", Write),
-        ("write", Write), ("stat", Lookup), ("lstat", Lookup), ("newfstatat", Lookup), ("statx", Lookup),
-        ("access", Lookup), ("faccessat", Lookup), ("faccessat2", Lookup), ("readlink", ReadLink),
-        ("readlinkat", ReadLink), ("getxattr", Lookup), ("lgetxattr", Lookup), ("listxattr", Lookup), ("statfs", Lookup),
-        ("inotify", Lookup), ("truncate", Write), ("chmod", Change), ("chown", Change), ("utimensat", Change),
-        ("link", Change), ("link-made", Change), ("symlink-made", Change), ("rename", Change), ("rename-made", Change),
-        ("mkdir-made", Change), ("unlink", Change), ("directory/../openat2-in-root", Open),
-        ("directory/by-descriptor", Open), ("directory", Enter), ("directory/by-directory", Open),
-        ("directory/./nested/../by-dots", Open), ("directory/../upwards", Open), ("other", List),
-        ("other/by-fchdir", Open), ("listed", List), ("mmap", Open), ("sendfile", Open),
-        ("copy-file-range", Open), ("splice", Open), ("nested", Exec), ("in-memory", Open), ("short-lived", Enter),
-        ("from-nowhere", Open), ("sockets/made", Change),
-        ("sockets/relative", Change), ("execve", Exec), ("execveat", Exec), ("fexecve", Lookup), ("script", Exec),
-        ("posix-spawn", Exec), ("vfork", Exec), ("chroot", Enter), ("chroot/in-chroot", Open),
-        ("chroot/../../relative-in-chroot", Open), ("thread-0", Open), ("thread-63", Open),
-        ("new\nline \\ \"quoted\"", Open), (&"n".repeat(255), Open),
-    ] {
-        assert!(used(&seen, &named(name), access, Sense::Notify), "{name} {access:?}");
-    }
-    assert!(used(&seen, b"/w/not-utf-8-\xff\xfe", Open, Sense::Notify));
-    assert!(used(&seen, &longest, Open, Sense::Notify));
+    // Whatever is wrong with a path, the kernel's answer is the same.
+    let observed: Vec<String> = run.stderr().lines().filter_map(|line| line.strip_prefix("| ")).map(str::to_owned).collect();
+    assert_eq!(observed, String::from_utf8(plain.stdout).unwrap().lines().collect::<Vec<_>>());
+    assert!(observed.contains(&"too long 4096: error 36".to_owned()) && observed.contains(&"beneath: 0".to_owned()));
+
+    assert_rows(&seen, "/w/", ROWS);
     if cfg!(target_arch = "x86_64") {
-        for (name, access) in [
-            ("int-80", Open), ("program-32", Exec), ("opened-by-32", Open), ("openat-by-32", Open),
-            ("stat64-by-32", Lookup), ("lstat64-by-32", Lookup), ("fstatat64-by-32", Lookup), ("access-by-32", Lookup),
-            ("readlink-by-32", ReadLink), ("statfs64-by-32", Lookup), ("truncate64-by-32", Write),
-            ("chown32-by-32", Change), ("utimensat-time64-by-32", Change), ("directory/relative-by-32", Open),
-            ("sockets/by-32", Change),
-        ] {
-            assert!(used(&seen, &named(name), access, Sense::Notify), "{name} {access:?}");
-        }
+        assert_rows(&seen, "/w/", ROWS_OF_32_BITS);
     }
-    // What no argument names.
-    for (name, access) in [("interpreter", Exec), ("fexecve", Exec), ("longest", Open), ("script", Exec)] {
-        assert!(used(&seen, &named(name), access, Sense::Fanotify), "{name} {access:?}");
+    // Names that are no word of a row, or too long for one.
+    let longest = [b"/w".as_slice(), &b"/".repeat(4095 - 2 - "longest".len()), b"longest"].concat();
+    let long = [b"/w/".as_slice(), &b"n".repeat(255)].concat();
+    for path in [&b"/w/not-utf-8-\xff\xfe"[..], b"/w/new\nline \\ \"quoted\"", &long] {
+        assert_eq!([Sense::Notify, Sense::Fanotify].map(|sense| seen_by(sense, &seen, path)), ["open", "open"], "{path:?}");
     }
-    assert!((0..64).all(|number| used(&seen, &named(&format!("thread-{number}")), Open, Sense::Notify)));
+    assert_eq!(
+        (seen_by(Sense::Notify, &seen, &longest), seen_by(Sense::Fanotify, &seen, b"/w/longest")),
+        ("open".into(), "open".into())
+    );
+    let threads: String = (0..64).map(|number| format!("thread-{number} open open\n")).collect();
+    assert_rows(&seen, "/w/", &threads);
     // A file that is only in memory has a name, but not in the image.
     assert!(!seen.uses.iter().any(|used| used.path.starts_with(b"/memfd:")));
-    assert!(!seen.uses.iter().any(|used| used.path.ends_with(b"unused") || used.path.contains(&0)));
+    assert!(!seen.uses.iter().any(|used| used.path.contains(&0)));
 
-    for kept in ["openat2", "directory/openat2-in-root", "directory/by-dots", "upwards", "other/by-fchdir", "sockets",
-        "interpreter", "script", "nested", "chroot/in-chroot", "chroot/relative-in-chroot", "longest", "stat", "readlink", "mmap"] {
+    for kept in [
+        "openat2",
+        "directory/openat2-in-root",
+        "directory/by-dots",
+        "upwards",
+        "linked",
+        "other/by-link",
+        "other/by-fchdir",
+        "sockets",
+        "interpreter",
+        "script",
+        "nested",
+        "chroot/in-chroot",
+        "chroot/relative-in-chroot",
+        "longest",
+        "stat",
+        "readlink",
+        "mmap",
+    ] {
         assert!(run.keeps(&format!("/w/{kept}")), "{kept}");
     }
     assert!(!run.keeps("/w/unused"));
+}
+
+/// What a program loads by itself: its loader, a library by dlopen(3), the interpreter that `env -S` finds.
+#[test]
+fn what_is_loaded_is_seen() {
+    let library = compile_with("int answer(void) { return 42; }", &["-shared", "-fPIC", "-nostdlib"]);
+    let script = "#!/usr/bin/env -S python3 -B -u\nimport ctypes; print(ctypes.CDLL('/opt/library.so').answer())\n";
+    let image = debian_tools(&[("script", script.as_bytes()), ("library.so", &library)], "CMD [\"/opt/script\"]");
+    let run = Slim::build(&image, &[NO_HTTP, "--show-clogs", "--observation-out", "seen.jsonl"]).run().ok();
+    assert!(run.stderr().contains("| 42\n"), "{}", run.stderr());
+    let seen = run.observation("seen.jsonl");
+    let (architecture, loader) = match cfg!(target_arch = "x86_64") {
+        true => ("x86_64", "ld-linux-x86-64.so.2"),
+        false => ("aarch64", "ld-linux-aarch64.so.1"),
+    };
+    assert_rows(
+        &seen,
+        "/",
+        &format!(
+            "
+            opt/script                                 lookup,read_link,open,exec open,exec
+            usr/bin/env                                -                          exec
+            usr/bin/python3                            lookup,read_link,exec      -
+            opt/library.so                             open                       open
+            usr/lib/{architecture}-linux-gnu/{loader}  -                          exec
+            "
+        ),
+    );
+    let python = seen.uses.iter().filter(|used| used.path.starts_with(b"/usr/bin/python3.") && used.access == Access::Exec);
+    assert_eq!(python.map(|used| used.sense).collect::<Vec<_>>(), [Sense::Fanotify], "where the link leads");
+    for kept in ["/opt/script", "/usr/bin/env", "/usr/bin/python3", "/opt/library.so"] {
+        assert!(run.keeps(kept), "{kept}");
+    }
 }
 
 #[test]

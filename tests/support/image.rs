@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -9,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::archive::hexadecimal;
-use super::{Client, unique};
+use super::{Client, docker, unique};
 
 /// An image in the daemon, removed with its slim version when it goes out of scope.
 #[derive(Debug)]
@@ -66,6 +67,25 @@ pub fn web() -> Builder {
 
 pub fn large() -> Vec<u8> {
     (0..4_000_000_u32).flat_map(u32::to_le_bytes).collect()
+}
+
+/// An image of Debian's packages (nginx, Python, Perl, strace) with programs in /opt, and what a Dockerfile says after that.
+/// Its own layer is small: the packages' is there once.
+pub fn debian_tools(programs: &[(&str, &[u8])], dockerfile: &str) -> Image {
+    const TOOLS: &str = "slim-bench/tools:1";
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/debian-image");
+    assert!(Command::new(script).args(["tools", TOOLS]).status().unwrap().success());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("opt")).unwrap();
+    for (name, content) in programs {
+        let path = folder.path().join("opt").join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    std::fs::write(folder.path().join("Dockerfile"), format!("FROM {TOOLS}\nCOPY opt /opt\n{dockerfile}\n")).unwrap();
+    let name = format!("{}:1", unique("image"));
+    docker(&["build", "-q", "-t", &name, folder.path().to_str().unwrap()]);
+    Image::named(name)
 }
 
 impl Image {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use archive::{Entries, entries, exported, layer};
 pub use client::Client;
 pub use daemon::Daemon;
-pub use image::{Builder, Image, busybox, large, shell, web};
+pub use image::{Builder, Image, busybox, debian_tools, large, shell, web};
 pub use proxy::Proxy;
 pub use running::{Running, until};
 pub use slim::{Run, Slim};

@@ -70,6 +70,8 @@ pub(crate) enum Role {
     Listen,
     /// May give the process another root.
     NewRoot,
+    /// Changes what is mounted where.
+    Mount,
     /// Stands for one of the socket calls, by its first argument.
     SocketCall,
     /// Nothing.
@@ -106,6 +108,7 @@ fn role(name: &str) -> Role {
         "kill" => Role::Kill,
         "listen" => Role::Listen,
         "chroot" | "pivot_root" | "setns" | "unshare" => Role::NewRoot,
+        "mount" | "move_mount" | "umount" | "umount2" => Role::Mount,
         "socketcall" => Role::SocketCall,
         _ => Role::Other,
     }

@@ -2,15 +2,16 @@
 //!
 //! /proc/net/tcp lists the sockets of the network namespace, which may be the host's or hold the engine's own (its DNS
 //! server); so a socket counts only where a process that we can see holds it. It is looked at right after somebody
-//! called listen(2), which the filter traps, and now and then in case that was missed: more rarely where a look takes long,
-//! as it does with the host's network or thousands of open files.
+//! called listen(2), which the filter traps, and in case that was missed now and then after it, ever more rarely: a look
+//! takes long with the host's network or thousands of open files, and a millisecond everywhere, as after the listening
+//! sockets the kernel walks through its whole table of connections, of all containers.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::process;
 use super::telling::Telling;
@@ -20,10 +21,10 @@ use crate::wire::{Listener, Record};
 const PROMPT_LOOKS: u32 = 25;
 /// ... this far apart.
 const PROMPT_PAUSE: Duration = Duration::from_millis(2);
-/// How often it is looked at when nothing was trapped, ...
-const IDLE_PAUSE: Duration = Duration::from_millis(100);
-/// ... and at most this part of the time is spent on it.
-const IDLE_SHARE: u32 = 20;
+/// How far apart it is looked at when nothing was trapped: at first, ...
+const SHORTEST_IDLE_PAUSE: Duration = Duration::from_millis(100);
+/// ... and in the end, as each pause is twice the one before.
+const LONGEST_IDLE_PAUSE: Duration = Duration::from_millis(1600);
 /// Most bytes that are read of a table.
 const MAX_TABLE: u64 = 1 << 20;
 
@@ -43,11 +44,9 @@ impl Listening {
 
     /// Tells each change, for ever.
     pub(super) fn follow(&self, telling: &Telling) {
-        let mut told = BTreeSet::new();
+        let (mut told, mut idle_pause) = (BTreeSet::new(), SHORTEST_IDLE_PAUSE);
         loop {
-            let begun = Instant::now();
             let now = listeners();
-            let took = begun.elapsed();
             if now != told {
                 telling.tell(&Record::Listening(now.iter().cloned().collect()));
                 told = now;
@@ -57,8 +56,10 @@ impl Listening {
                 *looks -= 1;
                 drop(looks);
                 std::thread::sleep(PROMPT_PAUSE);
+                idle_pause = SHORTEST_IDLE_PAUSE;
             } else {
-                drop(self.called.wait_timeout(looks, IDLE_PAUSE.max(took * IDLE_SHARE)));
+                drop(self.called.wait_timeout(looks, idle_pause));
+                idle_pause = (idle_pause * 2).min(LONGEST_IDLE_PAUSE);
             }
         }
     }

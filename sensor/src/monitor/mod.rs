@@ -14,8 +14,11 @@
 
 mod emulate;
 mod listening;
+mod memory;
+mod mounted;
 mod opens;
 mod process;
+mod running;
 mod telling;
 mod watch;
 mod worker;

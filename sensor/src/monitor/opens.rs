@@ -12,7 +12,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fanotify::low_level::{
@@ -23,29 +23,49 @@ use fanotify::low_level::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
+use super::mounted::Mounts;
 use super::process;
+use super::running::Running;
 use super::telling::{Telling, Used, User};
 use crate::kernel;
+use crate::mountinfo::Mount;
 use crate::wire::{Access, Fanotify, Sense};
 
 /// `struct fanotify_event_metadata` (linux/fanotify.h): event_len u32, vers u8, reserved u8, metadata_len u16, mask u64,
 /// fd i32, pid i32.
 const EVENT: usize = 24;
-/// Events are left to wait for so long: less than most processes live, as theirs are to be told.
-const PAUSE: Duration = Duration::from_micros(200);
+/// Events are left to wait for so long. Where the first sense knows what runs, it is a matter of cost alone; ...
+const PAUSE: Duration = Duration::from_millis(1);
+/// ... without it, it must be less than most processes live, as their programs are to be told.
+const PAUSE_ALONE: Duration = Duration::from_micros(200);
 /// Events read at once.
 const BATCH: usize = 170;
 
 /// File systems whose files are made by the kernel: never content of an image.
-const VIRTUAL: [&str; 12] =
-    ["proc", "sysfs", "tmpfs", "devpts", "devtmpfs", "mqueue", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs", "bpf"];
+const VIRTUAL: [&[u8]; 12] = [
+    b"proc",
+    b"sysfs",
+    b"tmpfs",
+    b"devpts",
+    b"devtmpfs",
+    b"mqueue",
+    b"cgroup",
+    b"cgroup2",
+    b"securityfs",
+    b"debugfs",
+    b"tracefs",
+    b"bpf",
+];
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Opens {
     group: OwnedFd,
+    mounts: Mounts,
     /// Held from reading events to having told them, so that a drain waits for who is in the middle of it.
     reading: Mutex<()>,
+    /// What the first sense knows of the processes.
+    pub(super) running: Running,
 }
 
 /// One event.
@@ -105,20 +125,23 @@ impl Opens {
             mark(FAN_MARK_MOUNT, "/")?;
             Fanotify::Mount
         };
-        for target in mounts(&process::contents("/proc/self/mountinfo", 1 << 20).unwrap_or_default()) {
+        let mounts = Mounts::now();
+        let is_directory = |path: &&str| std::fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        for target in mounts.iter().filter_map(real_below_root).filter(is_directory) {
             // A volume that cannot be marked is seen by the other sense.
-            let _ = mark(FAN_MARK_MOUNT, &target);
+            let _ = mark(FAN_MARK_MOUNT, target);
         }
-        Ok((sees, Opens { group, reading: Mutex::new(()) }))
+        Ok((sees, Opens { group, mounts, reading: Mutex::new(()), running: Running::default() }))
     }
 
-    /// Tells events as they come, for ever.
-    pub(super) fn follow(&self, telling: &Telling) {
+    /// Tells events as they come, for ever. `alone`: there is no first sense.
+    pub(super) fn follow(&self, telling: &Telling, alone: bool) {
+        let pause = if alone { PAUSE_ALONE } else { PAUSE };
         loop {
             let mut ready = [PollFd::new(self.group.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut ready, PollTimeout::NONE);
             // To wake up for each event costs more than the event, and equal ones become one while they wait.
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(pause);
             self.drain(telling);
         }
     }
@@ -126,21 +149,68 @@ impl Opens {
     /// Tells all events that there are. When it returns, every open that was made before is told.
     pub(super) fn drain(&self, telling: &Telling) {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = self.running.take_ended();
         let mut buffer = [0; EVENT * BATCH];
         loop {
             match nix::unistd::read(&self.group, &mut buffer) {
-                Ok(0) | Err(nix::errno::Errno::EAGAIN) => return,
+                Ok(0) | Err(nix::errno::Errno::EAGAIN) => break,
                 Ok(length) => {
                     let mut last = Last::default();
-                    walk(&buffer[..length]).for_each(|event| tell_event(event, &mut last, telling));
+                    walk(&buffer[..length]).for_each(|event| self.tell(event, &mut last, telling));
                     // There were no more.
                     if length < buffer.len() {
-                        return;
+                        break;
                     }
                 }
                 Err(nix::errno::Errno::EINTR) => {}
-                Err(errno) => return telling.lose(&format!("events of fanotify: {errno}")),
+                Err(errno) => {
+                    telling.lose(&format!("events of fanotify: {errno}"));
+                    break;
+                }
             }
+        }
+        self.running.forget(&ended);
+    }
+
+    fn tell(&self, event: Event, last: &mut Last, telling: &Telling) {
+        if event.mask & FAN_Q_OVERFLOW != 0 {
+            return telling.lose("fanotify's queue overflowed");
+        }
+        let Some(file) = kernel::owned(event.descriptor) else {
+            return telling.lose(&format!("an event of fanotify came without its file (error {})", -event.descriptor));
+        };
+        // Outside of the container: the engine itself, looking at its files.
+        if event.process == 0 {
+            return;
+        }
+        telling.count_open();
+        if last.process != event.process {
+            let look = || process::link(event.process, "exe").unwrap_or_default().into();
+            *last = Last { process: event.process, executable: self.running.executable(event.process).unwrap_or_else(look) };
+        }
+        let executable: &[u8] = match is_own(&last.executable) {
+            false => &last.executable,
+            // A stub that is about to become the program, and not yet known as that.
+            true if event.mask & FAN_OPEN_EXEC != 0 => b"",
+            true => return,
+        };
+        let (Some(path), Ok(opened)) = (resolved(file.as_fd()), kernel::opened(file.as_fd())) else {
+            return telling.lose("the path of an opened file is unknown");
+        };
+        let path = match opened.mount {
+            Some(mount) => self.mounts.in_image(mount, event.process, path),
+            None => path,
+        };
+        let access = match event.mask {
+            mask if mask & FAN_OPEN_EXEC != 0 => Access::Exec,
+            _ if opened.is_directory => Access::List,
+            _ => Access::Open,
+        };
+        let user = User { session: 0, process: event.process, executable };
+        telling.used(user, Used { access, sense: Sense::Fanotify, root: b"", base: b"", path: &path }, || true);
+        // It is about to be another program.
+        if access == Access::Exec {
+            *last = Last::default();
         }
     }
 }
@@ -149,42 +219,7 @@ impl Opens {
 #[derive(Default)]
 struct Last {
     process: i32,
-    executable: Vec<u8>,
-}
-
-fn tell_event(event: Event, last: &mut Last, telling: &Telling) {
-    if event.mask & FAN_Q_OVERFLOW != 0 {
-        return telling.lose("fanotify's queue overflowed");
-    }
-    let Some(file) = kernel::owned(event.descriptor) else {
-        return telling.lose(&format!("an event of fanotify came without its file (error {})", -event.descriptor));
-    };
-    // Outside of the container: the engine itself, looking at its files.
-    if event.process == 0 {
-        return;
-    }
-    telling.count_open();
-    if last.process != event.process {
-        *last = Last { process: event.process, executable: process::link(event.process, "exe").unwrap_or_default() };
-    }
-    let executable: &[u8] = match is_own(&last.executable) {
-        false => &last.executable,
-        // A stub that is about to become the program, and not yet known as that.
-        true if event.mask & FAN_OPEN_EXEC != 0 => b"",
-        true => return,
-    };
-    let Some(path) = resolved(file.as_fd()) else { return telling.lose("the path of an opened file is unknown") };
-    let access = match event.mask {
-        mask if mask & FAN_OPEN_EXEC != 0 => Access::Exec,
-        mask if mask & FAN_ONDIR != 0 => Access::List,
-        _ => Access::Open,
-    };
-    let user = User { session: 0, process: event.process, executable };
-    telling.used(user, Used { access, sense: Sense::Fanotify, root: b"", base: b"", path: &path }, || true);
-    // It is about to be another program.
-    if access == Access::Exec {
-        *last = Last::default();
-    }
+    executable: Arc<[u8]>,
 }
 
 /// The path of an open file.
@@ -198,20 +233,10 @@ pub(super) fn is_own(executable: &[u8]) -> bool {
     executable == OWN.get_or_init(|| process::link(std::process::id() as i32, "exe").unwrap_or_default())
 }
 
-/// The mounts below the root that show real files, from /proc/self/mountinfo. (Escaped paths have a space or newline in
-/// them; a volume there is seen by the other sense.)
-fn mounts(mountinfo: &[u8]) -> Vec<String> {
-    let mut targets = vec![];
-    for line in String::from_utf8_lossy(mountinfo).lines() {
-        let Some((mount, source)) = line.split_once(" - ") else { continue };
-        let target = mount.split(' ').nth(4).unwrap_or("/");
-        let kind = source.split(' ').next().unwrap_or_default();
-        let is_plain = target != "/" && !target.contains('\\');
-        if is_plain && !VIRTUAL.contains(&kind) && std::fs::metadata(target).is_ok_and(|metadata| metadata.is_dir()) {
-            targets.push(target.to_owned());
-        }
-    }
-    targets
+/// Where a mount is that shows real files below the root. (A name that isn't UTF-8 is seen by the other sense.)
+fn real_below_root(mount: &Mount) -> Option<&str> {
+    let shows_files = mount.point != b"/" && !VIRTUAL.contains(&mount.kind.as_slice());
+    shows_files.then(|| str::from_utf8(&mount.point).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -247,7 +272,8 @@ mod tests {
 
     #[test]
     fn only_real_mounts_are_marked() {
-        let text = b"1 0 8:1 / / rw - overlay overlay rw\n2 1 0:5 / /proc rw - proc proc rw\n3 1 8:1 /v /usr rw master:1 - ext4 /dev/vda rw\n4 1 8:1 /h /etc/passwd rw - ext4 /dev/vda rw\nbroken\n";
-        assert_eq!(mounts(text), ["/usr"]);
+        let text = b"1 0 8:1 / / rw - overlay overlay rw\n2 1 0:5 / /proc rw - proc proc rw\n3 1 8:1 /v /usr rw master:1 - ext4 /dev/vda rw\n4 1 8:1 /h /a\\040b rw - ext4 /dev/vda rw\nbroken\n";
+        let mounts = crate::mountinfo::parse(text);
+        assert_eq!(mounts.iter().filter_map(real_below_root).collect::<Vec<_>>(), ["/usr", "/a b"]);
     }
 }

@@ -7,15 +7,16 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::emulate;
-use super::opens::is_own;
+use super::memory::Memory;
+use super::opens::{Opens, is_own};
 use super::process;
 use super::telling::{Used, User};
 use super::worker::Shared;
@@ -38,6 +39,8 @@ const END_PAUSE: Duration = Duration::from_millis(1);
 
 /// Once a process has changed its root, each call's root is looked up (all sessions: roots are inherited).
 static ROOTS_DIFFER: AtomicBool = AtomicBool::new(false);
+/// A process has mounted something: a mount may be gone as soon as it, or its last process, is.
+static MOUNTS_DIFFER: AtomicBool = AtomicBool::new(false);
 
 /// One session.
 #[derive(Debug)]
@@ -54,13 +57,14 @@ pub(super) struct Watch<'a> {
     /// Threads of the first process that were let end.
     ending: HashSet<i32>,
     path: Box<[u8; PATH_MAX]>,
+    memory: Memory,
 }
 
 /// What is known of a thread until its process executes something.
 #[derive(Debug)]
 struct Thread {
     process: i32,
-    executable: Vec<u8>,
+    executable: Arc<[u8]>,
 }
 
 /// Why a path could not be read.
@@ -88,6 +92,7 @@ impl<'a> Watch<'a> {
             threads: HashMap::new(),
             ending: HashSet::new(),
             path,
+            memory: Memory::default(),
         }
     }
 
@@ -128,7 +133,7 @@ impl<'a> Watch<'a> {
     /// Looks at a call, tells what it uses, and says how it goes on.
     fn handle(&mut self, call: &Notification) -> Answer {
         let abi = HERE.abi(call.architecture);
-        let unfolded = unfolded(call, abi);
+        let unfolded = if abi.is_32_bit() { unfolded(call, abi) } else { None };
         let call = unfolded.as_ref().unwrap_or(call);
         // A call that is newer than this program takes its chance with the other sense.
         const NEW: Call = Call { name: "", role: Role::Other, paths: &[] };
@@ -141,6 +146,10 @@ impl<'a> Watch<'a> {
             // What the stub does before it is the program is not the program's.
             _ if !self.started && role != Role::Exec => return Answer::Continue,
             Role::NewRoot => ROOTS_DIFFER.store(true, Ordering::Relaxed),
+            Role::Mount => {
+                MOUNTS_DIFFER.store(true, Ordering::Relaxed);
+                self.drain_opens();
+            }
             Role::Listen => self.shared.listening.expect(),
             Role::Kill => {
                 let instead = emulate::kill(call.thread, call.arguments[0] as i32, call.arguments[1] as i32);
@@ -216,7 +225,7 @@ impl<'a> Watch<'a> {
 
     fn tell_used(&mut self, call: &Notification, (access, root, base): (Access, Vec<u8>, Vec<u8>), length: usize) {
         let session = self.session + 1;
-        let user = match thread(&mut self.threads, call.thread) {
+        let user = match thread(&mut self.threads, call.thread, self.shared.opens.as_ref()) {
             // The first program is executed by the engine, so to say.
             _ if !self.started => User { session, process: self.first, executable: b"" },
             Some(thread) => User { session, process: thread.process, executable: &thread.executable },
@@ -237,7 +246,7 @@ impl<'a> Watch<'a> {
             let at = address.wrapping_add(got as u64);
             let to_page_end = (PAGE - at % PAGE) as usize;
             let wanted = to_page_end.min(if got == 0 { FIRST } else { PATH_MAX }).min(PATH_MAX - got);
-            match read_memory(thread, at, &mut self.path[got..got + wanted]) {
+            match self.memory.read(thread, at, &mut self.path[got..got + wanted]) {
                 Ok(0) => return Err(Unread::BadPointer),
                 Ok(length) => {
                     if let Some(end) = self.path[got..got + length].iter().position(|&byte| byte == 0) {
@@ -271,6 +280,7 @@ impl<'a> Watch<'a> {
     fn forget_process(&mut self, thread: i32) -> Option<i32> {
         let process = self.process_of(thread)?;
         self.threads.retain(|_, thread| thread.process != process);
+        self.memory.forget();
         Some(process)
     }
 
@@ -280,17 +290,31 @@ impl<'a> Watch<'a> {
 
     fn executes(&mut self, thread: i32) {
         let process = self.forget_process(thread);
+        if let Some((opens, process)) = self.shared.opens.as_ref().zip(process) {
+            opens.running.changes(process);
+        }
         self.started |= process == Some(self.first);
     }
 
     /// A thread or process ends. Where it is the session's first process, everything is told before it does.
     fn exit(&mut self, call: &Notification, abi: Abi, role: Role) {
         self.shared.telling.count(abi, call.number, true);
+        if MOUNTS_DIFFER.load(Ordering::Relaxed) {
+            self.drain_opens();
+        }
+        self.memory.forget();
+        if role == Role::ExitGroup && self.shared.opens.is_some() {
+            // It may have made no call that is trapped, but opened files.
+            thread(&mut self.threads, call.thread, self.shared.opens.as_ref());
+        }
         let process = match role {
             Role::ExitGroup => self.forget_process(call.thread),
             _ => self.threads.remove(&call.thread).map(|thread| thread.process).or_else(|| process::process_of(call.thread)),
         };
         if process != Some(self.first) {
+            if let Some((opens, process)) = self.shared.opens.as_ref().zip(process).filter(|_| role == Role::ExitGroup) {
+                opens.running.ends(process);
+            }
             return;
         }
         if role == Role::ExitGroup || self.is_last_thread(call.thread) {
@@ -316,13 +340,18 @@ impl<'a> Watch<'a> {
         false
     }
 
+    /// Tells what fanotify has seen, as long as it can be told as what it is.
+    fn drain_opens(&self) {
+        if let Some(opens) = &self.shared.opens {
+            opens.drain(&self.shared.telling);
+        }
+    }
+
     fn finish(&mut self, status: Option<i32>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        if let Some(opens) = &self.shared.opens {
-            opens.drain(&self.shared.telling);
-        }
+        self.drain_opens();
         let is_stub = process::link(self.first, "exe").is_some_and(|executable| is_own(&executable));
         let start_failed = status.is_some() && is_stub;
         self.shared.telling.tell(&Record::SessionEnd { session: self.session + 1, status, start_failed });
@@ -333,15 +362,19 @@ impl<'a> Watch<'a> {
 }
 
 /// What is known of a thread, now at the latest.
-fn thread(threads: &mut HashMap<i32, Thread>, id: i32) -> Option<&Thread> {
+fn thread<'a>(threads: &'a mut HashMap<i32, Thread>, id: i32, opens: Option<&Opens>) -> Option<&'a Thread> {
     if threads.len() > MAX_THREADS {
         threads.clear();
     }
     match threads.entry(id) {
         Entry::Occupied(known) => Some(known.into_mut()),
         Entry::Vacant(vacant) => {
-            let executable = process::link(id, "exe").unwrap_or_default();
-            Some(vacant.insert(Thread { process: process::process_of(id)?, executable }))
+            let executable: Arc<[u8]> = process::link(id, "exe").unwrap_or_default().into();
+            let process = process::process_of(id)?;
+            if let Some(opens) = opens {
+                opens.running.runs(process, Arc::clone(&executable));
+            }
+            Some(vacant.insert(Thread { process, executable }))
         }
     }
 }

@@ -88,7 +88,7 @@ fn parse_session(message: &[u8]) -> Option<(u32, i32, String)> {
 
 fn follow_opens(shared: &Shared) {
     if let Some(opens) = &shared.opens {
-        opens.follow(&shared.telling);
+        opens.follow(&shared.telling, !shared.notify);
     }
 }
 

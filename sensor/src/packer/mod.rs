@@ -31,11 +31,6 @@ use below::Root;
 use engine_marks::Time;
 use mounts::Unmounted;
 
-#[cfg(fuzzing)]
-pub(crate) fn fuzz_mounts(bytes: &[u8]) {
-    mounts::fuzz(bytes);
-}
-
 /// What the packer has to know of its container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {

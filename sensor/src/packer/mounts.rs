@@ -14,6 +14,8 @@ use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use crate::mountinfo::{self, Mount};
+
 /// What this thread sees mounted. The file stays readable after `/proc` itself has been unmounted.
 const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
 /// More rounds than anyone stacks mounts; the end of the loop does not depend on the kernel's answers.
@@ -28,23 +30,14 @@ pub(super) struct Unmounted {
     pub(super) failure: Option<String>,
 }
 
-/// A line of `mountinfo`.
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    id: u64,
-    parent: u64,
-    point: Vec<u8>,
-    is_shared: bool,
-}
-
 /// Unmounts everything below `root`, and tells what it was, sorted by path.
 pub(super) fn unmount_below(root: &Path) -> io::Result<Vec<Unmounted>> {
-    let mut mountinfo = File::open(MOUNTINFO)?;
+    let mut file = File::open(MOUNTINFO)?;
     // Where this is not allowed, `reaches_peers` sees it.
     let _ = mount(None::<&Path>, root, None::<&Path>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&Path>);
     let prefix = root.as_os_str().as_bytes();
     let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
-    let all = present(&mut mountinfo)?;
+    let all = present(&mut file)?;
     let mut points = below(prefix, &all);
     let paths: BTreeSet<Vec<u8>> = points.iter().map(|point| point[prefix.len()..].to_vec()).collect();
     let mut failures = HashMap::new();
@@ -59,7 +52,7 @@ pub(super) fn unmount_below(root: &Path) -> io::Result<Vec<Unmounted>> {
                 }
             }
             let before = points.len();
-            points = below(prefix, &present(&mut mountinfo)?);
+            points = below(prefix, &present(&mut file)?);
             if points.is_empty() || points.len() >= before {
                 break;
             }
@@ -75,11 +68,11 @@ pub(super) fn unmount_below(root: &Path) -> io::Result<Vec<Unmounted>> {
     Ok(paths.into_iter().map(outcome).collect())
 }
 
-fn present(mountinfo: &mut File) -> io::Result<Vec<Mount>> {
+fn present(file: &mut File) -> io::Result<Vec<Mount>> {
     let mut text = vec![];
-    mountinfo.rewind()?;
-    mountinfo.read_to_end(&mut text)?;
-    Ok(parse(&text))
+    file.rewind()?;
+    file.read_to_end(&mut text)?;
+    Ok(mountinfo::parse(&text))
 }
 
 fn is_below(prefix: &[u8], mount: &Mount) -> bool {
@@ -100,65 +93,12 @@ fn reaches_peers(prefix: &[u8], mounts: &[Mount]) -> bool {
     mounts.iter().any(|mount| is_below(prefix, mount) && shared.contains(&mount.parent))
 }
 
-#[cfg(fuzzing)]
-pub(super) fn fuzz(mountinfo: &[u8]) {
-    drop(parse(mountinfo));
-}
-
-/// Reads `mountinfo` (see proc(5)): `36 35 98:0 /mnt1 /mnt2 rw,noatime shared:1 - ext3 /dev/root rw`.
-fn parse(text: &[u8]) -> Vec<Mount> {
-    text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
-}
-
-fn parse_line(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|&byte| byte == b' ');
-    let mut number = || str::from_utf8(fields.next()?).ok()?.parse().ok();
-    let (id, parent) = (number()?, number()?);
-    let point = unescape(fields.nth(2)?);
-    let is_shared = fields.skip(1).take_while(|field| *field != b"-").any(|field| field.starts_with(b"shared:"));
-    Some(Mount { id, parent, point, is_shared })
-}
-
-/// The kernel writes space, tab, newline, `#` and backslash as a backslash with three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        match (byte, tail) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
-                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = after;
-            }
-            _ => bytes.push(byte),
-        }
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn lines_of_the_kernel() {
-        let text = b"78 53 0:39 / / rw,relatime master:2 - overlay overlay rw,lowerdir=a:b\n\
-            95 78 254:0 /x/hosts /etc/hosts rw - ext4 /dev/vda rw\n\
-            99 78 254:0 /v /a\\040b\\011\\012\\134040\\777 rw,relatime shared:5 master:1 - ext4 shared:9 rw\n\
-            97 78 254:0 /v /plain rw - shared:7 shared:8 rw\n\
-            \n\
-            damaged line\n\
-            1 2 3";
-        let mounts = parse(text);
-        let points: Vec<&[u8]> = mounts.iter().map(|mount| &mount.point[..]).collect();
-        assert_eq!(points, [&b"/"[..], b"/etc/hosts", b"/a b\t\n\\040\\777", b"/plain"]);
-        assert_eq!((mounts[0].id, mounts[0].parent), (78, 53));
-        let shared: Vec<bool> = mounts.iter().map(|mount| mount.is_shared).collect();
-        assert_eq!(shared, [false, false, true, false], "only the optional fields tell");
-    }
-
     fn mounts() -> Vec<Mount> {
-        let mount = |id, parent, point: &str| Mount { id, parent, point: point.into(), is_shared: false };
+        let mount = |id, parent, point: &str| Mount { id, parent, point: point.into(), ..Mount::default() };
         vec![
             mount(1, 0, "/"),
             mount(2, 1, "/proc"),

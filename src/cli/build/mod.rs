@@ -4,18 +4,20 @@
 //! ends the build, the report says how far it came. The steps are in the modules below: what is run, what is kept, what is packed,
 //! and the rounds of trying the result and repairing it.
 
+mod giving_up;
 mod left_out;
+mod leftover;
 mod outputs;
 mod packing;
 mod planning;
 mod rounds;
 mod running;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+pub use self::leftover::Leftover;
 use self::running::Watched;
 use super::failure::Failure;
 use super::meaning;
@@ -37,26 +39,6 @@ use crate::pack::store::Stored;
 use crate::plan::Plan;
 use crate::report::{Entries, ImageFacts, OutputFacts, Report, ResultFacts};
 use crate::verify::Level;
-
-/// What a build leaves, for who cleans up: images without a name.
-#[derive(Debug, Clone, Default)]
-pub struct Leftover(Arc<Mutex<BTreeSet<String>>>);
-
-impl Leftover {
-    fn add(&self, image: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(image);
-    }
-
-    fn remove(&self, image: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(image);
-    }
-
-    /// The images' ids.
-    #[must_use]
-    pub fn images(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-}
 
 /// Builds until `interruption` comes, and writes the report whatever comes of it; what to tell the user.
 ///
@@ -166,6 +148,7 @@ impl Build<'_> {
         let image = self.resolve().await?;
         let tags = self.tags(&image)?;
         let program = Program::prepare(self.executable, self.engine.run(), &image.config.architecture)?;
+        self.leftover.note_in(program.images());
         Ok(Source { image, program, created, tags, temporary })
     }
 
