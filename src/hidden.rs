@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use slim_sensor::wire::{MAX_FRAME, MESSAGE, PackerSetup, decode};
-use slim_sensor::{monitor, packer, relay, stub};
+use slim_sensor::{container, monitor, packer, relay, stub};
 
 /// Becomes the program in its arguments, observed.
 pub const STUB: &str = "__stub";
@@ -23,6 +23,8 @@ pub const MONITOR: &str = "__monitor";
 pub const PACKER: &str = "__packer";
 /// Connects its standard streams with a port of its container.
 pub const RELAY: &str = "__relay";
+/// Makes a container and stays beside it, without an engine.
+pub const CONTAINER: &str = "__container";
 
 /// The first byte of a packer that serves on its standard streams.
 pub const ON_STREAMS: u8 = b'>';
@@ -40,6 +42,7 @@ pub fn run(arguments: Vec<OsString>) -> Option<i32> {
         MONITOR => run_monitor(arguments),
         PACKER => run_packer(arguments),
         RELAY => run_relay(arguments),
+        CONTAINER => container::run().map(|()| 0),
         _ => return None,
     };
     Some(result.unwrap_or_else(|reason| {

@@ -2,9 +2,11 @@
 
 mod configuration;
 mod entries;
+
 mod names;
 mod report;
 
+pub(crate) use entries::oddities;
 use serde_json::Value;
 
 use crate::support::{Image, docker, unique};
@@ -25,11 +27,11 @@ pub(crate) fn architecture() -> &'static str {
 }
 
 /// A name in the daemon, removed with what it stands for.
-pub(super) fn name(kind: &str) -> Image {
+pub(crate) fn name(kind: &str) -> Image {
     Image::named(format!("{}:t", unique(kind)))
 }
 
 /// A field of an image in the daemon.
-pub(super) fn inspect(image: &str, field: &str) -> String {
+pub(crate) fn inspect(image: &str, field: &str) -> String {
     docker(&["image", "inspect", "-f", &format!("{{{{{field}}}}}"), image])
 }

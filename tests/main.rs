@@ -7,8 +7,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "nothing here is an interface")]
 
+mod archives;
 mod build;
 mod daemon;
+mod embedded;
 mod engines;
 mod failures;
 mod image;
@@ -18,6 +20,7 @@ mod options;
 mod outputs;
 mod probing;
 mod pull;
+mod run_image;
 mod sensor;
 mod support;
 mod verify;

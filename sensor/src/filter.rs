@@ -20,12 +20,12 @@ use crate::stub::Engine;
 
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
-const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const JUMP_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+pub(crate) const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+pub(crate) const JUMP_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const JUMP_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+pub(crate) const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 
 /// Offsets in `struct seccomp_data`.
@@ -40,7 +40,7 @@ const fn argument(index: u32) -> u32 {
 /// Numbers of x86-64 from here are x32 calls, which no distribution's kernel has.
 const X32: u32 = 0x4000_0000;
 /// Numbers of ARM from here are its own, such as the flushing of caches: no path, and often.
-const ARM_PRIVATE: u32 = 0x000f_0000;
+pub(crate) const ARM_PRIVATE: u32 = 0x000f_0000;
 
 /// Every flag of clone(2) that makes a namespace and that Docker's profile looks at.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
@@ -87,7 +87,7 @@ const LSM_CALLS: Version = (28, 3, 0);
 /// Major, minor and patch.
 type Version = (u32, u32, u32);
 
-/// Which calls the container's profile allows only because of the sensor's capabilities.
+/// Which calls a container's profile allows only with certain capabilities, of which the sensor has more than the target.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Denials<'a> {
     /// The target's own capabilities, by number.
@@ -156,15 +156,30 @@ impl Denials<'_> {
     fn denies_namespaces(self) -> bool {
         matches!(self.engine, Engine::Docker(_)) && !self.has(SYS_ADMIN)
     }
+
+    /// Denies them in a section.
+    pub(crate) fn add_to(self, program: &mut Program) {
+        for (name, error) in self.calls() {
+            program.when_call(name, errno(error));
+        }
+        if self.denies_namespaces() {
+            program.when_argument("clone", 0, JUMP_ANY_BIT, NEW_NAMESPACES, errno(libc::EPERM));
+        }
+    }
 }
 
 /// The program for a machine. `denials`: `None` where the user chose the container's profile, which is then left alone.
 /// `notify`: the arguments of calls are to be seen.
 pub(crate) fn program(machine: Machine, denials: Option<Denials<'_>>, notify: bool) -> Vec<Instruction> {
+    assemble(machine, |abi| section(abi, denials, notify))
+}
+
+/// A program with a section for each ABI of a machine, which decides about the calls of that ABI.
+pub(crate) fn assemble(machine: Machine, section: impl Fn(Abi) -> Program) -> Vec<Instruction> {
     let mut program = Program::default();
     program.load(ARCHITECTURE);
     for abi in [machine.native, machine.compat] {
-        let section = section(abi, denials, notify);
+        let section = section(abi).instructions;
         program.push(JUMP_EQUAL, 1, 0, abi.architecture());
         program.push(JUMP, 0, 0, section.len() as u32);
         program.instructions.extend(section);
@@ -175,9 +190,8 @@ pub(crate) fn program(machine: Machine, denials: Option<Denials<'_>>, notify: bo
 }
 
 /// What is done about the calls of one ABI; it always ends in a decision.
-fn section(abi: Abi, denials: Option<Denials<'_>>, notify: bool) -> Vec<Instruction> {
-    let mut program = Program { instructions: vec![], numbers: abi.numbers() };
-    program.load(NUMBER);
+fn section(abi: Abi, denials: Option<Denials<'_>>, notify: bool) -> Program {
+    let mut program = Program::of(abi);
     match abi {
         Abi::X86_64 => program.when(JUMP_AT_LEAST, X32, errno(libc::ENOSYS)),
         Abi::Arm => program.when(JUMP_AT_LEAST, ARM_PRIVATE, ALLOW),
@@ -188,11 +202,8 @@ fn section(abi: Abi, denials: Option<Denials<'_>>, notify: bool) -> Vec<Instruct
     }
     // An open through io_uring is seen by fanotify, but a look-up by nobody: programs fall back at this error.
     program.when_call("io_uring_setup", errno(libc::EPERM));
-    for (name, error) in denials.map(Denials::calls).unwrap_or_default() {
-        program.when_call(name, errno(error));
-    }
-    if denials.is_some_and(Denials::denies_namespaces) {
-        program.when_argument("clone", 0, JUMP_ANY_BIT, NEW_NAMESPACES, errno(libc::EPERM));
+    if let Some(denials) = denials {
+        denials.add_to(&mut program);
     }
     // Of the calls that it stands for, these two are trapped.
     program.when_argument("socketcall", 0, JUMP_EQUAL, SOCKET_LISTEN, NOTIFY);
@@ -212,21 +223,29 @@ fn section(abi: Abi, denials: Option<Denials<'_>>, notify: bool) -> Vec<Instruct
         }
         program.give(ALLOW);
     }
-    program.instructions
+    program
 }
 
-fn errno(error: i32) -> u32 {
+pub(crate) const fn errno(error: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | error as u32
 }
 
-#[derive(Default)]
-struct Program {
+/// Decisions in their order, as instructions.
+#[derive(Debug, Default)]
+pub(crate) struct Program {
     instructions: Vec<Instruction>,
     /// Of the calls of its ABI. What isn't among them has no need of a decision.
     numbers: HashMap<&'static str, u32>,
 }
 
 impl Program {
+    /// A section about the calls of an ABI; the number of the call is loaded.
+    pub(crate) fn of(abi: Abi) -> Program {
+        let mut program = Program { instructions: vec![], numbers: abi.numbers() };
+        program.load(NUMBER);
+        program
+    }
+
     fn push(&mut self, code: u16, jump_true: u8, jump_false: u8, k: u32) {
         self.instructions.push(Instruction { code, jt: jump_true, jf: jump_false, k });
     }
@@ -235,24 +254,34 @@ impl Program {
         self.push(LOAD_WORD, 0, 0, offset);
     }
 
-    fn give(&mut self, action: u32) {
+    pub(crate) fn give(&mut self, action: u32) {
         self.push(RETURN, 0, 0, action);
     }
 
     /// If the loaded word compares so with `k`: `action`.
-    fn when(&mut self, comparison: u16, k: u32, action: u32) {
+    pub(crate) fn when(&mut self, comparison: u16, k: u32, action: u32) {
         self.push(comparison, 0, 1, k);
         self.give(action);
     }
 
-    fn when_call(&mut self, name: &str, action: u32) {
+    pub(crate) fn when_call(&mut self, name: &str, action: u32) {
         if let Some(&number) = self.numbers.get(name) {
             self.when(JUMP_EQUAL, number, action);
         }
     }
 
+    /// If it is this call and its argument needs more than 32 bits: `action`. The number is loaded again after.
+    pub(crate) fn when_wide(&mut self, name: &str, index: u32, action: u32) {
+        if let Some(&number) = self.numbers.get(name) {
+            self.push(JUMP_EQUAL, 0, 4, number);
+            self.load(argument(index) + 4);
+            self.when(JUMP_AT_LEAST, 1, action);
+            self.load(NUMBER);
+        }
+    }
+
     /// If it is this call and its argument compares so with `k`: `action`. The number is loaded again after.
-    fn when_argument(&mut self, name: &str, index: u32, comparison: u16, k: u32, action: u32) {
+    pub(crate) fn when_argument(&mut self, name: &str, index: u32, comparison: u16, k: u32, action: u32) {
         if let Some(&number) = self.numbers.get(name) {
             self.push(JUMP_EQUAL, 0, 4, number);
             self.load(argument(index));
@@ -263,12 +292,12 @@ impl Program {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::calls::{AARCH64, X86_64};
 
     /// What the kernel would do with a call: interprets the program.
-    fn run(program: &[Instruction], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
+    pub(crate) fn run(program: &[Instruction], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
         let mut data = Vec::new();
         data.extend(number.to_le_bytes());
         data.extend(architecture.to_le_bytes());
@@ -298,7 +327,7 @@ mod tests {
     }
 
     /// The answer to a call by its name.
-    fn answer(program: &[Instruction], abi: Abi, name: &str, arguments: [u64; 6]) -> u32 {
+    pub(crate) fn answer(program: &[Instruction], abi: Abi, name: &str, arguments: [u64; 6]) -> u32 {
         run(program, abi.architecture(), abi.numbers()[name], arguments)
     }
 

@@ -56,6 +56,15 @@ pub(crate) fn install_filter(program: &[Instruction]) -> nix::Result<OwnedFd> {
     result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Installs a filter that decides by itself. The process needs CAP_SYS_ADMIN or no_new_privs.
+pub(crate) fn install_plain_filter(program: &[Instruction]) -> nix::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: `program` points to `len` instructions that outlive the call; the kernel copies them.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    Errno::result(result).map(drop)
+}
+
 /// Asks for wake-ups on the same CPU: three times faster on a busy machine. Fails before Linux 6.6.
 pub(crate) fn set_synchronous_wake_up(listener: BorrowedFd<'_>) -> nix::Result<()> {
     const SYNC_WAKE_UP: u64 = 1;
@@ -172,20 +181,99 @@ pub(crate) fn limit_bounding_set(keep: u64) -> nix::Result<u64> {
     Ok(left)
 }
 
+/// The version of the calls for capabilities: a header of two and data of six 32-bit words.
+const CAPABILITIES_VERSION_3: u32 = 0x2008_0522;
+
 /// Sets the permitted and effective capabilities, and clears the inheritable ones.
 pub(crate) fn set_capabilities(set: u64) -> nix::Result<()> {
-    const VERSION_3: u32 = 0x2008_0522;
-    let header: [u32; 2] = [VERSION_3, 0];
-    let (low, high) = (set as u32, (set >> 32) as u32);
-    let data: [u32; 6] = [low, low, 0, high, high, 0];
+    set_capability_sets(set, set, 0)
+}
+
+/// Sets the capabilities of this process by set.
+pub(crate) fn set_capability_sets(effective: u64, permitted: u64, inheritable: u64) -> nix::Result<()> {
+    let header: [u32; 2] = [CAPABILITIES_VERSION_3, 0];
+    let half = |shift: u32| [effective, permitted, inheritable].map(|set| (set >> shift) as u32);
+    let data: [[u32; 3]; 2] = [half(0), half(32)];
     // SAFETY: version 3 reads a header of two and data of six 32-bit words.
     Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }).map(drop)
+}
+
+/// The capabilities that this process may make effective.
+pub(crate) fn permitted_capabilities() -> nix::Result<u64> {
+    let mut header: [u32; 2] = [CAPABILITIES_VERSION_3, 0];
+    let mut data: [[u32; 3]; 2] = [[0; 3]; 2];
+    // SAFETY: version 3 reads a header of two 32-bit words (and may write its version) and writes data of six.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) })?;
+    Ok(u64::from(data[0][1]) | u64::from(data[1][1]) << 32)
+}
+
+/// Makes capabilities stay when another program is executed; they have to be permitted and inheritable.
+pub(crate) fn raise_ambient_capabilities(set: u64) -> nix::Result<()> {
+    for capability in (0..64).filter(|capability| set >> capability & 1 == 1) {
+        // SAFETY: prctl with numbers only.
+        Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) })?;
+    }
+    Ok(())
+}
+
+/// Closes every descriptor from a number on: those that whoever started us left open.
+///
+/// Only for the beginning of a process, which has opened nothing itself yet.
+pub(crate) fn close_from(first: u32) -> nix::Result<()> {
+    // SAFETY: the caller says that nothing here owns a descriptor from there on.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
+/// Gives the program that is executed next a descriptor under a number. What had the number before is closed.
+///
+/// Only for a process that is about to execute: nothing of it may use `number` any more.
+pub(crate) fn hand_on(descriptor: BorrowedFd<'_>, number: i32) -> nix::Result<()> {
+    // SAFETY: the caller says that nothing owns `number`; dup2 gives a descriptor that nobody here will close.
+    Errno::result(unsafe { libc::dup2(descriptor.as_raw_fd(), number) }).map(drop)
+}
+
+/// Makes a terminal that of this session.
+pub(crate) fn take_terminal(terminal: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: this request takes its argument by value.
+    Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }).map(drop)
+}
+
+/// Switches the loopback interface on, through any socket of the network.
+pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: zero bytes are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the kernel reads one ifreq from a pointer to one.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request) };
+    Errno::result(result).map(drop)
+}
+
+/// The one byte that an extended attribute holds; `None` where there is none or it is longer.
+pub(crate) fn extended_attribute(path: &std::ffi::CStr, name: &std::ffi::CStr) -> Option<u8> {
+    let mut value = 0u8;
+    // SAFETY: two strings that end in zero, and a buffer of the one byte that may be written.
+    let length = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), (&raw mut value).cast(), 1) };
+    (length == 1).then_some(value)
 }
 
 /// Gives a signal back its default action. (Rust's runtime ignores SIGPIPE; an exec'd program would inherit that.)
 pub(crate) fn default_signal(signal: i32) {
     // SAFETY: SIG_DFL installs no handler.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// Gives every signal back its default action, also the two that the C library keeps for itself and refuses to touch: they
+/// too may be ignored by whoever started us.
+pub(crate) fn default_signals() {
+    /// Larger than the kernel's `struct sigaction` on any machine; zero is SIG_DFL, no flags and no mask.
+    const DEFAULT: [u64; 4] = [0; 4];
+    for signal in 1..=64 {
+        // SAFETY: the kernel reads one action and is told the size of its signal set; SIG_DFL installs no handler.
+        // Where the default cannot be changed (SIGKILL, SIGSTOP) it fails.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), 8) };
+    }
 }
 
 /// Ignores a signal.

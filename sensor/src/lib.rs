@@ -2,9 +2,11 @@
 //!
 //! It is the same executable as `slim` itself, started with a hidden verb: the [`stub`] that becomes the target, the
 //! [`monitor`] that sees what the target does, the [`packer`] that lists and reads the image's tree, the [`relay`] that
-//! connects a probe to a port which is not published. Nothing here knows the controller; they meet in [`wire`].
+//! connects a probe to a port which is not published. Where there is no engine, the helper of [`container`] makes the
+//! container itself. Nothing here knows the controller; they meet in [`wire`] and [`container::message`].
 
 pub mod calls;
+pub mod container;
 mod filter;
 mod handshake;
 pub mod identity;

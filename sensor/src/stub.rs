@@ -173,7 +173,7 @@ fn small_file(path: &str) -> Vec<u8> {
 
 /// The engine gave standard input and output to the user it was told, root; give them to the program's user, as it
 /// would have. /dev/null is everybody's. A failure leaves what a failing engine would leave.
-fn own_standard_streams(uid: Uid) {
+pub(crate) fn own_standard_streams(uid: Uid) {
     for fd in [std::io::stdin().as_fd(), std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
         let is_null = nix::sys::stat::fstat(fd).is_ok_and(|stat| stat.st_rdev == nix::sys::stat::makedev(1, 3));
         if !is_null {
@@ -199,7 +199,7 @@ fn environment(spec: &StubSpec, home: &[u8]) -> Vec<CString> {
 
 /// The file of a command word, found as the engine's runtime finds it (Go's `exec.LookPath`): through PATH unless the
 /// word has a slash, but never in the working directory.
-fn look_up(word: &[u8], path: Option<&OsStr>) -> Result<CString, String> {
+pub(crate) fn look_up(word: &[u8], path: Option<&OsStr>) -> Result<CString, String> {
     let c_string = |path: PathBuf| CString::new(path.into_os_string().as_bytes()).map_err(|_| "invalid argument".to_owned());
     let word = Path::new(OsStr::from_bytes(word));
     if word.as_os_str().as_bytes().contains(&b'/') {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::words::parse_duration;
+use crate::image::store::MAX_UNPACKED_SIZE;
 use crate::observe::sensor::Sensor;
 use crate::pack::compression::Compression;
 use crate::plan::KeepLookedAt;
@@ -72,7 +73,7 @@ impl Cli {
             arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL").hide_possible_values(true)
         };
         let mut command = Cli::command();
-        for verb in ["build", "verify"] {
+        for verb in ["build", "verify", "run"] {
             command = command.mut_subcommand(verb, |verb| {
                 let names: Vec<String> = verb.get_arguments().map(|argument| argument.get_id().to_string()).collect();
                 let switches = names.into_iter().filter(|name| SWITCHES.contains(&name.as_str()));
@@ -92,6 +93,11 @@ pub enum Verb {
     /// Compare an image with its original: run both the same way, probe both, say what differs
     #[command(args_override_self = true)]
     Verify(Box<VerifyArgs>),
+    /// Run an image that no daemon has, in a container of slim's own
+    #[command(args_override_self = true)]
+    Run(Box<RunArgs>),
+    /// Find out what this machine lets slim do
+    Doctor,
 }
 
 /// Flags of every verb.
@@ -146,6 +152,26 @@ pub struct BuildArgs {
     pub output: OutputArgs,
 }
 
+/// The flags of `slim run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The image: `docker-archive:FILE[:NAME]`, `oci:DIRECTORY[:TAG]`, `oci-archive:FILE[:TAG]` or `rootfs:DIRECTORY`
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// What to run in place of the image's command
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+    /// Which of several images, `OS/ARCHITECTURE[/VARIANT]` [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Unpack at most so many bytes of an image
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_UNPACKED_SIZE)]
+    pub max_unpacked_size: u64,
+    /// How it is run.
+    #[command(flatten)]
+    pub container: ContainerArgs,
+}
+
 /// The flags of `slim verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -176,7 +202,7 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
 pub struct TargetArgs {
-    /// The image: a name, an id, or `docker-daemon:NAME`
+    /// The image: a name, an id, `docker-daemon:NAME`, `docker-archive:PATH[:REF]`, `oci:DIR[:TAG]`, `oci-archive:PATH[:TAG]` or `rootfs:DIR`
     #[arg(required_unless_present = "target", help_heading = None)]
     pub image: Option<String>,
     /// The image, as docker-slim spells it
@@ -194,6 +220,12 @@ pub struct TargetArgs {
     /// Take also an image that `slim` has made
     #[arg(long)]
     pub force: Option<bool>,
+    /// What the image must be for, such as `linux/arm64`; of several in a layout, which [default: this machine]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// Unpack at most so much of an image that comes from a file
+    #[arg(long, value_name = "SIZE", default_value = "100g")]
+    pub max_unpacked_size: String,
     /// Keep what this plan says (see `--write-plan`), without running anything
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,

@@ -3,7 +3,9 @@
 use crate::engine::docker::EngineError;
 use crate::engine::inject::ProgramError;
 use crate::exit::Exit;
+use crate::image::local::LocalError;
 use crate::image::source::SourceError;
+use crate::image::store::StoreError;
 use crate::observe::run::ObserveError;
 use crate::observe::target::TargetError;
 use crate::pack::load::LoadError;
@@ -61,6 +63,16 @@ impl From<SourceError> for Failure {
     }
 }
 
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Failure {
+        let exit = match &error {
+            LocalError::Store(StoreError::Io { .. } | StoreError::NoHome) => Exit::Engine,
+            _ => Exit::Image,
+        };
+        Failure { exit, message: error.to_string() }
+    }
+}
+
 impl From<ObserveError> for Failure {
     fn from(error: ObserveError) -> Failure {
         let exit = match &error {
@@ -90,7 +102,7 @@ impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Failure {
         let exit = match error {
             LoadError::Aborted(_) | LoadError::Pack(_) => Exit::Internal,
-            LoadError::Packer(_) | LoadError::Engine(_) | LoadError::NoSpace { .. } => Exit::Engine,
+            LoadError::Read(_) | LoadError::Engine(_) | LoadError::NoSpace { .. } => Exit::Engine,
         };
         Failure { exit, message: error.to_string() }
     }

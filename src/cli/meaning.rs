@@ -5,7 +5,10 @@ use slim_probes::{CrawlOptions, ExecCommand, HttpCommand, HttpOptions, read_comm
 use super::failure::Failure;
 use super::request::{self, BuildRequest, KeepFlags, ProbeFlags};
 use crate::engine::docker::Credentials;
-use crate::image::config::ImageConfig;
+use crate::engine::options::RunOptions;
+use crate::engine::options::environment::Variable;
+use crate::image::config::{ImageConfig, RunConfig};
+use crate::image::reference::ImageName;
 use crate::observe::run::{HttpProbe, Probes};
 use crate::plan::{ConfigView, Extras, KeepLookedAt};
 
@@ -86,11 +89,11 @@ fn names_requests(flags: &ProbeFlags) -> bool {
 
 /// Credentials for a pull: those that were given, else those that `docker login` stored.
 #[must_use]
-pub fn credentials(request: &BuildRequest) -> Option<Credentials> {
+pub fn credentials(request: &BuildRequest, image: &ImageName) -> Option<Credentials> {
     if let Some(given) = &request.credentials {
         return Some(Credentials { account: given.account.clone(), secret: given.secret.0.clone() });
     }
-    match docker_credential::get_credential(&request.image.registry()) {
+    match docker_credential::get_credential(&image.registry()) {
         Ok(docker_credential::DockerCredential::UsernamePassword(account, secret)) => Some(Credentials { account, secret }),
         // None stored, or of a kind that a pull through the daemon cannot use: it is tried anonymously.
         _ => None,
@@ -114,6 +117,21 @@ pub fn config_view(config: &ImageConfig) -> ConfigView {
             .filter_map(|variable| variable.split_once('='))
             .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
             .collect(),
+    }
+}
+
+/// How a directory that is taken for an image runs: it has no configuration, so the run options are that.
+#[must_use]
+pub fn directory_config(options: &RunOptions) -> RunConfig {
+    let set = |variable: &Variable| variable.value.as_ref().map(|value| format!("{}={value}", variable.name));
+    let variables: Vec<String> = options.environment.iter().filter_map(set).collect();
+    RunConfig {
+        user: options.user.clone(),
+        env: Some(variables).filter(|variables| !variables.is_empty()),
+        entrypoint: options.entrypoint.clone(),
+        cmd: options.command.clone(),
+        working_dir: options.working_directory.clone(),
+        ..RunConfig::default()
     }
 }
 

@@ -7,12 +7,14 @@
 pub mod args;
 pub mod build;
 pub mod continue_after;
+pub mod doctor;
 pub mod failure;
 pub mod meaning;
 mod output_flags;
 pub mod progress;
 pub mod request;
 mod run;
+pub mod run_image;
 pub mod style;
 pub mod summary;
 pub mod told;

@@ -11,7 +11,7 @@ use crate::pack::compression::Compression;
 /// What is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputFlags {
-    /// Names of the result; empty: [`crate::image::reference::ImageName::default_tag`].
+    /// Names of the result; empty: [`crate::image::local::default_tag`].
     pub tags: Vec<Reference>,
     /// Where the result goes; empty: to the daemon.
     pub outputs: Vec<Output>,

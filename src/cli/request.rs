@@ -24,7 +24,8 @@ use crate::engine::options::mounts::{parse_mount, parse_tmpfs, parse_volume};
 use crate::engine::options::network::{parse_address, parse_extra_host, parse_label, parse_network};
 use crate::engine::options::ports::{parse_exposed, parse_published};
 use crate::engine::options::security::SecurityOptions;
-use crate::image::reference::ImageName;
+use crate::image::reference::ImageSource;
+use crate::image::transport::platform::Platform;
 use crate::observe::continue_after::ContinueAfter;
 use crate::observe::sensor::Sensor;
 use crate::plan::{KeepLookedAt, PathPermissions};
@@ -79,7 +80,11 @@ impl Outside for System {
 #[derive(Debug, Clone, PartialEq)]
 pub struct BuildRequest {
     /// Which image.
-    pub image: ImageName,
+    pub image: ImageSource,
+    /// What it must be for.
+    pub platform: Platform,
+    /// Bytes that are unpacked of it at most.
+    pub max_unpacked_size: u64,
     /// Pull it when the daemon hasn't got it.
     pub pull: bool,
     /// With these, rather than what `docker login` stored.
@@ -202,7 +207,8 @@ impl BuildRequest {
     /// # Errors
     /// The first flag that can't be used.
     pub fn new(args: BuildArgs, outside: &dyn Outside) -> Result<BuildRequest, UsageError> {
-        let TargetArgs { image, target, pull, registry_account, registry_secret, force, plan } = args.target;
+        let TargetArgs { image, target, pull, registry_account, registry_secret, force, platform, max_unpacked_size, plan } =
+            args.target;
         // clap has seen to it that there is exactly one.
         let (option, name) = match (target, image) {
             (Some(target), _) => ("--target", target),
@@ -213,7 +219,14 @@ impl BuildRequest {
             nothing_but_the_plan(&keep)?;
         }
         Ok(BuildRequest {
-            image: ImageName::parse(&name).map_err(|error| wrong(option, &name, error))?,
+            image: ImageSource::parse(&name).map_err(|error| wrong(option, &name, error))?,
+            platform: match platform {
+                Some(text) => Platform::parse(&text).map_err(|error| wrong("--platform", &text, error))?,
+                None => Platform::of_host(),
+            },
+            max_unpacked_size: parse_size(&max_unpacked_size)
+                .map(i64::unsigned_abs)
+                .map_err(|error| wrong("--max-unpacked-size", &max_unpacked_size, error))?,
             pull: pull.unwrap_or(true),
             credentials: registry_account.zip(registry_secret).map(|(account, secret)| Credentials { account, secret }),
             force: force.unwrap_or(false),

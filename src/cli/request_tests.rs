@@ -37,7 +37,9 @@ fn request(words: &[&str]) -> Result<BuildRequest, UsageError> {
 fn a_bare_command_line() {
     let got = request(&["app"]).unwrap();
     let expected = BuildRequest {
-        image: ImageName::parse("app").unwrap(),
+        image: ImageSource::parse("app").unwrap(),
+        platform: Platform::of_host(),
+        max_unpacked_size: 100 << 30,
         pull: true,
         credentials: None,
         force: false,
@@ -239,7 +241,7 @@ fn complaints_name_the_flag_and_never_a_secret() {
     let permissions = "permissions are written `PATH:MODE[#UID[#GID]]`, such as `/srv/data:0750#1000#1000`";
     for (words, message) in [
         (&["App"][..], "`IMAGE App`: `App` is not the name of an image: `App` must be lower-case letters and digits"),
-        (&["--target", "oci:x"], "`--target oci:x`: `oci:` is not supported yet by this version"),
+        (&["--target", "docker://x"], "`--target docker://x`: `docker://` is not supported here"),
         (&["app", "--env", "=secret"], "`--env `: there is no name before the `=`"),
         (&["app", "--env-file", "none"], "`--env-file none`: can't be read: entity not found"),
         (&["app", "--env-file", "bad.env"], "`--env-file bad.env`: line 2: the name holds a blank"),

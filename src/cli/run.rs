@@ -15,9 +15,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Cli, GeneralArgs, OutputFormat, Verb};
 use super::build::{Leftover, build};
+use super::doctor::examine;
 use super::failure::Failure;
 use super::progress::Progress;
 use super::request::{BuildRequest, System};
+use super::run_image::{RunRequest, run_image};
 use super::style::Level;
 use super::told::Told;
 use super::verify::{VerifyRequest, verify};
@@ -55,13 +57,12 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let result = begin(cli, &progress);
     progress.done();
     match result {
-        Ok(exit) => exit,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             progress.messages.error(&failure.message);
-            failure.exit
+            failure.exit.into()
         }
     }
-    .into()
 }
 
 /// Shows what the steps tell of their work, on standard error.
@@ -72,7 +73,8 @@ fn trace() {
     let _ = lines.try_init();
 }
 
-fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<Exit, Failure> {
+/// Does what was asked for; the exit code.
+fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::internal(format!("cannot start: {error}")))?;
     // The one provider of cryptography; who installed one before us did the same.
@@ -96,11 +98,19 @@ fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<Exit, Failure> {
             };
             runtime.block_on(in_engine(&general, progress, work))
         }
+        Verb::Run(arguments) => {
+            let request = RunRequest::new(*arguments, &System)?;
+            let exit_code = runtime.block_on(run_image(request, own_executable()?, progress));
+            // Who types nothing is not waited for.
+            runtime.shutdown_background();
+            return exit_code;
+        }
+        Verb::Doctor => runtime.block_on(examine(general.host.as_deref(), &own_executable()?)),
     };
     // A thread that still waits for a dead packer must not hold us.
     runtime.shutdown_timeout(Duration::from_secs(1));
     progress.done();
-    tell(&told?, &general)
+    tell(&told?, &general).map(Exit::code)
 }
 
 /// The result, on standard output.

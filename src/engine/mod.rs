@@ -3,6 +3,7 @@
 pub mod capabilities;
 pub mod container;
 pub mod docker;
+pub mod embedded;
 pub mod endpoint;
 pub mod inject;
 pub mod options;

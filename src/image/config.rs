@@ -100,6 +100,17 @@ pub struct RunConfig {
     pub other: BTreeMap<String, serde_json::Value>,
 }
 
+impl RunConfig {
+    /// Old engines write fields that say nothing, and newer ones leave them out.
+    #[must_use]
+    pub fn without_empty_texts(mut self) -> RunConfig {
+        for text in [&mut self.user, &mut self.working_dir, &mut self.stop_signal] {
+            text.take_if(|text| text.is_empty());
+        }
+        self
+    }
+}
+
 /// The `{}` that follows a port or a volume.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Empty {}

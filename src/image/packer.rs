@@ -1,15 +1,13 @@
 //! The controller's end of the packer: an image's tree, and the bytes of its files.
 //!
-//! One container of the image serves both. The conversation is blocking: the plan and the layer writer are plain code
-//! that asks for files in the order it needs them.
+//! One container of the image serves both.
 
 use std::io::{self, Read, Write};
-use std::sync::{Mutex, PoisonError};
 
 use slim_sensor::wire::{Frame, FrameReader, PackerReply, PackerRequest, PackerSetup, VERSION, WireError, put_message};
 
-use super::tree::{EntryId, Tree, TreeBuilder, TreeError};
-use crate::plan::Contents;
+use super::read_files::{Piece, ReadError, ReadFiles, Sink};
+use super::tree::{Tree, TreeBuilder, TreeError};
 
 /// A stream to a packer.
 pub trait Channel: Read + Write + Send {}
@@ -35,28 +33,6 @@ pub enum PackerError {
     /// The tree makes no sense.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// A file could not be read.
-    #[error("`{path}` cannot be read from the image: {reason}")]
-    File {
-        /// Which.
-        path: String,
-        /// The system's reason.
-        reason: String,
-    },
-    /// Who takes the bytes failed.
-    #[error("{0}")]
-    Sink(String),
-}
-
-/// A part of a file's content.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// Bytes.
-    Data(&'a [u8]),
-    /// So many zeros.
-    Hole(u64),
-    /// The file is complete.
-    End,
 }
 
 /// Something in the tree that cannot be in a layer.
@@ -89,8 +65,20 @@ impl Packer {
     pub fn connect(channel: Box<dyn Channel>, setup: &PackerSetup) -> Result<Packer, PackerError> {
         let mut packer = Packer { channel, frames: FrameReader::default(), chunk: vec![0; 256 << 10] };
         packer.send(setup)?;
-        match packer.reply()? {
-            PackerReply::Hello { version: VERSION } => Ok(packer),
+        packer.greeted()
+    }
+
+    /// Greets a packer that knows what it has to know.
+    ///
+    /// # Errors
+    /// [`PackerError`]
+    pub fn attach(channel: Box<dyn Channel>) -> Result<Packer, PackerError> {
+        Packer { channel, frames: FrameReader::default(), chunk: vec![0; 256 << 10] }.greeted()
+    }
+
+    fn greeted(mut self) -> Result<Packer, PackerError> {
+        match self.reply()? {
+            PackerReply::Hello { version: VERSION } => Ok(self),
             other => Err(PackerError::Unexpected(format!("{other:?}"))),
         }
     }
@@ -118,50 +106,21 @@ impl Packer {
         }
     }
 
-    /// Reads files one after the other, at most `limit` bytes of each. What goes wrong with one file ends it all.
-    ///
-    /// # Errors
-    /// [`PackerError`]; what `sink` says is [`PackerError::Sink`].
-    pub fn read(
-        &mut self,
-        paths: &[Vec<u8>],
-        limit: u64,
-        mut sink: impl FnMut(Piece<'_>) -> Result<(), String>,
-    ) -> Result<(), PackerError> {
-        // A request has to fit into a frame, and the packer should have the next one before it is done with this.
-        const MANY: usize = 64;
-        let mut batches = paths.chunks(MANY);
-        let mut ahead = batches.next();
-        if let Some(batch) = ahead {
-            self.send(&PackerRequest::Read { paths: batch.to_vec(), limit })?;
-        }
-        while let Some(batch) = ahead {
-            ahead = batches.next();
-            if let Some(next) = ahead {
-                self.send(&PackerRequest::Read { paths: next.to_vec(), limit })?;
-            }
-            for path in batch {
-                self.read_one(path, &mut sink)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn read_one(&mut self, path: &[u8], sink: &mut impl FnMut(Piece<'_>) -> Result<(), String>) -> Result<(), PackerError> {
+    fn read_one(&mut self, path: &[u8], sink: Sink<'_>) -> Result<(), ReadError> {
         loop {
             let piece = match self.frame()? {
                 Frame::Data(bytes) => Piece::Data(bytes),
-                Frame::Message(bytes) => match slim_sensor::wire::decode(bytes)? {
+                Frame::Message(bytes) => match slim_sensor::wire::decode(bytes).map_err(PackerError::from)? {
                     PackerReply::Hole { length } => Piece::Hole(length),
                     PackerReply::FileEnd { error: None } => Piece::End,
                     PackerReply::FileEnd { error: Some(reason) } => {
-                        return Err(PackerError::File { path: crate::escape::escape(path), reason });
+                        return Err(ReadError::File { path: crate::escape::escape(path), reason });
                     }
-                    other => return Err(PackerError::Unexpected(format!("{other:?}"))),
+                    other => return Err(PackerError::Unexpected(format!("{other:?}")).into()),
                 },
             };
             let is_end = piece == Piece::End;
-            sink(piece).map_err(PackerError::Sink)?;
+            sink(piece).map_err(ReadError::Sink)?;
             if is_end {
                 return Ok(());
             }
@@ -192,53 +151,24 @@ impl Packer {
     }
 }
 
-/// The files of a tree, for the plan's closures.
-#[derive(Debug)]
-pub struct TreeContents<'a> {
-    tree: &'a Tree,
-    packer: Mutex<&'a mut Packer>,
-}
-
-impl<'a> TreeContents<'a> {
-    /// Reads through `packer`, which listed `tree`.
-    pub fn new(tree: &'a Tree, packer: &'a mut Packer) -> TreeContents<'a> {
-        TreeContents { tree, packer: Mutex::new(packer) }
-    }
-}
-
-impl Contents for TreeContents<'_> {
-    fn read(&self, file: EntryId, limit: u64) -> io::Result<Vec<u8>> {
-        self.read_each(&[file], limit).pop().unwrap_or_else(|| Err(PackerError::Ended.into()))
-    }
-
-    fn read_each(&self, files: &[EntryId], limit: u64) -> Vec<io::Result<Vec<u8>>> {
-        let paths: Vec<Vec<u8>> = files.iter().map(|&file| self.tree.path(file)).collect();
-        let mut packer = self.packer.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut contents, mut current) = (Vec::with_capacity(paths.len()), vec![]);
-        let result = packer.read(&paths, limit, |piece| {
-            match piece {
-                Piece::Data(bytes) => current.extend_from_slice(bytes),
-                Piece::Hole(length) => {
-                    let length = usize::try_from(length.min(limit)).unwrap_or(usize::MAX);
-                    current.resize(current.len().saturating_add(length), 0);
-                }
-                Piece::End => contents.push(Ok(std::mem::take(&mut current))),
+impl ReadFiles for Packer {
+    fn read(&mut self, paths: &[Vec<u8>], limit: u64, sink: Sink<'_>) -> Result<(), ReadError> {
+        // A request has to fit into a frame, and the packer should have the next one before it is done with this.
+        const MANY: usize = 64;
+        let mut batches = paths.chunks(MANY);
+        let mut ahead = batches.next();
+        if let Some(batch) = ahead {
+            self.send(&PackerRequest::Read { paths: batch.to_vec(), limit })?;
+        }
+        while let Some(batch) = ahead {
+            ahead = batches.next();
+            if let Some(next) = ahead {
+                self.send(&PackerRequest::Read { paths: next.to_vec(), limit })?;
             }
-            // The packer was told the limit; one that ignores it is not ours.
-            if current.len() as u64 > limit { Err("more bytes than asked for".to_owned()) } else { Ok(()) }
-        });
-        if let Err(error) = result {
-            let text = error.to_string();
-            while contents.len() < files.len() {
-                contents.push(Err(io::Error::other(text.clone())));
+            for path in batch {
+                self.read_one(path, sink)?;
             }
         }
-        contents
-    }
-}
-
-impl From<PackerError> for io::Error {
-    fn from(error: PackerError) -> io::Error {
-        io::Error::other(error)
+        Ok(())
     }
 }

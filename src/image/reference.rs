@@ -1,7 +1,7 @@
 //! Names of images: what the user types, and what the result is called.
 //!
-//! A bare name, or one after `docker-daemon:`, is an image of the Docker daemon; the other transports of skopeo's spelling
-//! are known by name and refused. A name follows Docker's grammar (`distribution/reference`), written out by hand:
+//! A bare name, or one after `docker-daemon:`, is an image of the Docker daemon; the others are the transports of skopeo's
+//! spelling: files and directories, and registries, which are known by name and refused. A name follows Docker's grammar (`distribution/reference`), written out by hand:
 //!
 //! ```text
 //! reference = [domain "/"] component *("/" component) [":" tag] ["@" digest]
@@ -15,6 +15,7 @@
 //! image that has no name but its id gives `slim-` and the first 12 digits of the id.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// The most bytes of a name without tag and digest.
 const NAME_LIMIT: usize = 255;
@@ -31,9 +32,9 @@ pub enum ReferenceError {
     /// Nothing there.
     #[error("the name of the image is empty")]
     Empty,
-    /// A transport that is known, but not supported yet.
+    /// A transport that is known, but not supported here.
     #[error(
-        "`{transport}` is not supported yet by this version: load the image into the daemon first and give its name \
+        "`{transport}` is not supported here: load the image into the daemon first and give its name \
          (an image that is really called so: `docker-daemon:{text}`)"
     )]
     Transport {
@@ -42,6 +43,9 @@ pub enum ReferenceError {
         /// All that was typed.
         text: String,
     },
+    /// A transport without a path.
+    #[error("`{0}` names no file: a path must follow")]
+    NoPath(String),
     /// A part of the path.
     #[error(
         "`{text}` is not the name of an image: `{part}` must be lower-case letters and digits, with single `.`, `_`, \
@@ -91,7 +95,7 @@ pub enum ReferenceError {
     DigestAsTag(String),
 }
 
-/// Transports of skopeo's spelling that need an engine or a store which this version hasn't got.
+/// What begins the name of an image that no daemon has.
 const TRANSPORTS: [&str; 5] = ["docker-archive:", "oci:", "oci-archive:", "docker://", "rootfs:"];
 
 /// A name by Docker's grammar, in its parts as they were written.
@@ -252,6 +256,87 @@ impl ImageName {
         };
         let tag = reference.tag.clone().or_else(from_digest).unwrap_or_else(|| "latest".to_owned());
         Reference::parse_tag(&format!("{}.slim:{tag}", reference.name))
+    }
+}
+
+/// An archive or a layout, as the user named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileSource {
+    /// What `docker save` writes.
+    DockerArchive {
+        /// The archive.
+        path: PathBuf,
+        /// Which of its images: a name, or `@` and a number.
+        reference: Option<String>,
+    },
+    /// An OCI layout in a directory.
+    Oci {
+        /// The directory.
+        path: PathBuf,
+        /// Which of its images.
+        tag: Option<String>,
+    },
+    /// An OCI layout in an archive.
+    OciArchive {
+        /// The archive.
+        path: PathBuf,
+        /// Which of its images.
+        tag: Option<String>,
+    },
+}
+
+/// Where an image is, as the user named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageSource {
+    /// In the daemon.
+    Daemon(ImageName),
+    /// In a file, or a directory that is a layout.
+    File(FileSource),
+    /// A directory that is an image.
+    Rootfs(PathBuf),
+}
+
+impl ImageSource {
+    /// What was typed: a name for the daemon, or a transport and a path. As in skopeo's names, a path ends at the first
+    /// colon, but for `rootfs:`, where nothing can follow it.
+    ///
+    /// # Errors
+    /// [`ReferenceError`].
+    pub fn parse(text: &str) -> Result<ImageSource, ReferenceError> {
+        let split = |rest: &str| {
+            let (path, which) = rest.split_once(':').map_or((rest, None), |(path, which)| (path, Some(which)));
+            let which = which.filter(|which| !which.is_empty()).map(str::to_owned);
+            if path.is_empty() { Err(ReferenceError::NoPath(text.to_owned())) } else { Ok((PathBuf::from(path), which)) }
+        };
+        if let Some(rest) = text.strip_prefix("docker-archive:") {
+            return split(rest).map(|(path, reference)| ImageSource::File(FileSource::DockerArchive { path, reference }));
+        }
+        if let Some(rest) = text.strip_prefix("oci:") {
+            return split(rest).map(|(path, tag)| ImageSource::File(FileSource::Oci { path, tag }));
+        }
+        if let Some(rest) = text.strip_prefix("oci-archive:") {
+            return split(rest).map(|(path, tag)| ImageSource::File(FileSource::OciArchive { path, tag }));
+        }
+        match text.strip_prefix("rootfs:") {
+            Some("") => Err(ReferenceError::NoPath(text.to_owned())),
+            Some(path) => Ok(ImageSource::Rootfs(PathBuf::from(path))),
+            None => ImageName::parse(text).map(ImageSource::Daemon),
+        }
+    }
+}
+
+impl fmt::Display for ImageSource {
+    /// As it was typed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (transport, path, which) = match self {
+            ImageSource::Daemon(name) => return name.fmt(f),
+            ImageSource::Rootfs(path) => ("rootfs", path, &None),
+            ImageSource::File(FileSource::DockerArchive { path, reference }) => ("docker-archive", path, reference),
+            ImageSource::File(FileSource::Oci { path, tag }) => ("oci", path, tag),
+            ImageSource::File(FileSource::OciArchive { path, tag }) => ("oci-archive", path, tag),
+        };
+        write!(f, "{transport}:{}", path.display())?;
+        which.as_ref().map_or(Ok(()), |which| write!(f, ":{which}"))
     }
 }
 
@@ -432,12 +517,34 @@ mod tests {
             assert_eq!(
                 ImageName::parse(&text).unwrap_err().to_string(),
                 format!(
-                    "`{transport}` is not supported yet by this version: load the image into the daemon first and give \
+                    "`{transport}` is not supported here: load the image into the daemon first and give \
                      its name (an image that is really called so: `docker-daemon:{text}`)"
                 )
             );
         }
         assert_eq!(ImageName::parse("docker-daemon:").unwrap_err(), ReferenceError::Empty);
+    }
+
+    #[test]
+    fn where_an_image_is() {
+        let file = |text: &str| match ImageSource::parse(text).unwrap() {
+            ImageSource::File(file) => file,
+            other => panic!("{other:?}"),
+        };
+        let path = PathBuf::from("/a b/app.tar");
+        let reference = Some("reg:5000/app:1".to_owned());
+        assert_eq!(file("docker-archive:/a b/app.tar:reg:5000/app:1"), FileSource::DockerArchive { path, reference });
+        assert_eq!(file("oci:layout"), FileSource::Oci { path: "layout".into(), tag: None });
+        assert_eq!(file("oci-archive:a.tar:1"), FileSource::OciArchive { path: "a.tar".into(), tag: Some("1".into()) });
+        assert_eq!(ImageSource::parse("rootfs:/a:b"), Ok(ImageSource::Rootfs("/a:b".into())));
+        assert_eq!(ImageSource::parse("app:1"), ImageName::parse("app:1").map(ImageSource::Daemon));
+        for text in ["docker-archive:a.tar:app:1", "oci:layout", "oci-archive:a.tar:1", "rootfs:/", "app:1"] {
+            assert_eq!(ImageSource::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["docker-archive:", "oci::1", "oci-archive:", "rootfs:"] {
+            assert_eq!(ImageSource::parse(text), Err(ReferenceError::NoPath(text.to_owned())));
+        }
+        assert!(matches!(ImageSource::parse("docker://app"), Err(ReferenceError::Transport { .. })));
     }
 
     #[test]

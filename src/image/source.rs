@@ -1,4 +1,4 @@
-//! The image that is minified: what the engine says of it, and the packer that gives its tree and bytes.
+//! An image of a daemon: what the engine says of it, and the packer that gives its tree and bytes.
 
 use std::time::Duration;
 
@@ -39,16 +39,16 @@ pub enum SourceError {
     Description(String),
 }
 
-/// An image in an engine.
+/// What is known of an image.
 #[derive(Debug, Clone)]
 pub struct SourceImage {
     /// `sha256:...`
     pub id: String,
     /// The name that the user gave.
     pub name: String,
-    /// The names that the engine has for it.
+    /// The names that it has where it is.
     pub tags: Vec<String>,
-    /// Its configuration, without the stop timeout, which only a container tells: see [`open`].
+    /// Its configuration; from a daemon without the stop timeout, which only a container tells: see [`open`].
     pub config: ImageConfig,
     /// Bytes of its layers.
     pub size: u64,
@@ -79,7 +79,7 @@ impl SourceImage {
                 os_features: None,
                 author: filled(inspected.author),
                 created: filled(inspected.created),
-                config: run,
+                config: run.map(RunConfig::without_empty_texts),
                 rootfs,
                 history: vec![],
             },
@@ -109,7 +109,7 @@ impl SourceImage {
     }
 
     /// Directories that an engine makes where the image has none.
-    fn made_by_engine(&self) -> Vec<Vec<u8>> {
+    pub(super) fn made_by_engine(&self) -> Vec<Vec<u8>> {
         let Some(config) = &self.config.config else { return vec![] };
         let volumes = config.volumes.iter().flatten().map(|(path, _)| path);
         volumes.chain(&config.working_dir).map(|path| path.clone().into_bytes()).collect()

@@ -1,4 +1,4 @@
-//! Packs a plan and loads the result into an engine, all streamed: packer, layer, archive, daemon.
+//! Packs a plan and loads the result into an engine, all streamed: files, layer, archive, daemon.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::archive::{ArchiveWriter, Packed};
 use super::layer::{Layer, LayerWriter};
 use crate::engine::docker::{Engine, EngineError};
 use crate::image::config::ImageConfig;
-use crate::image::packer::{Packer, PackerError, Piece};
+use crate::image::read_files::{Piece, ReadError, ReadFiles};
 use crate::image::tree::Tree;
 use crate::plan::Plan;
 
@@ -25,7 +25,7 @@ pub enum LoadError {
     Pack(#[from] PackError),
     /// The image's bytes.
     #[error(transparent)]
-    Packer(#[from] PackerError),
+    Read(#[from] ReadError),
     /// The engine.
     #[error(transparent)]
     Engine(EngineError),
@@ -74,8 +74,8 @@ impl Write for ToEngine {
     }
 }
 
-/// Packs what `plan` keeps of `tree`, with bytes from `packer`, and loads it without a name. `config` makes the
-/// configuration when the layer's digest is known. The packer comes back for the next image.
+/// Packs what `plan` keeps of `tree`, with bytes from `files`, and loads it without a name. `config` makes the
+/// configuration when the layer's digest is known. The files come back for the next image.
 ///
 /// # Errors
 /// [`LoadError`]
@@ -83,18 +83,18 @@ pub async fn load(
     engine: &Engine,
     tree: Arc<Tree>,
     plan: Arc<Plan>,
-    mut packer: Packer,
+    mut files: Box<dyn ReadFiles>,
     config: impl FnOnce(&Digest) -> ImageConfig + Send + 'static,
-) -> Result<(Packed, Packer), LoadError> {
+) -> Result<(Packed, Box<dyn ReadFiles>), LoadError> {
     let (chunks, mut received) = mpsc::channel(AHEAD);
     let writing = tokio::task::spawn_blocking(move || {
         let abort = chunks.clone();
-        let result = write(&tree, &plan, &mut packer, ToEngine { chunks, buffer: BytesMut::with_capacity(CHUNK) }, config);
+        let result = write(&tree, &plan, &mut *files, ToEngine { chunks, buffer: BytesMut::with_capacity(CHUNK) }, config);
         if result.is_err() {
             // Without an error the daemon would take what came as all there is.
             let _ = abort.blocking_send(Err(io::Error::other("packing failed")));
         }
-        result.map(|packed| (packed, packer))
+        result.map(|packed| (packed, files))
     });
     let archive = futures_util::stream::poll_fn(move |context| received.poll_recv(context));
     let (loaded, written) = tokio::join!(engine.load(archive), writing);
@@ -107,34 +107,34 @@ pub async fn load(
     }
 }
 
-/// Packs what `plan` keeps of `tree`, with bytes from `packer`, into an archive without names.
+/// Packs what `plan` keeps of `tree`, with bytes from `files`, into an archive without names.
 ///
 /// # Errors
 /// [`LoadError`]
 pub fn write(
     tree: &Tree,
     plan: &Plan,
-    packer: &mut Packer,
+    files: &mut dyn ReadFiles,
     out: impl Write,
     config: impl FnOnce(&Digest) -> ImageConfig,
 ) -> Result<Packed, LoadError> {
     let layer = Layer::new(tree, plan)?;
     let mut archive = ArchiveWriter::new(&layer, out)?;
-    fill(tree, &layer, packer, archive.layer())?;
+    fill(tree, &layer, files, archive.layer())?;
     let (_, packed) = archive.finish(&[], config)?;
     Ok(packed)
 }
 
-/// Writes the contents of all files of `layer`, with bytes from `packer`.
+/// Writes the contents of all files of `layer`, with bytes from `files`.
 pub(super) fn fill<W: Write>(
     tree: &Tree,
     layer: &Layer<'_>,
-    packer: &mut Packer,
+    files: &mut dyn ReadFiles,
     writer: &mut LayerWriter<'_, W>,
 ) -> Result<(), LoadError> {
     let paths: Vec<Vec<u8>> = layer.files().map(|file| tree.path(file)).collect();
     let mut failed = None;
-    let read = packer.read(&paths, u64::MAX, |piece| {
+    let read = files.read(&paths, u64::MAX, &mut |piece| {
         let result = match piece {
             Piece::Data(bytes) => writer.data(bytes),
             Piece::Hole(length) => writer.hole(length),

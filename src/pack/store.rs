@@ -19,7 +19,7 @@ use super::layout::{self, Descriptor};
 use super::load::{LoadError, fill};
 use super::{PackError, digest, digest_of};
 use crate::image::config::ImageConfig;
-use crate::image::packer::Packer;
+use crate::image::read_files::ReadFiles;
 use crate::image::tree::Tree;
 use crate::plan::Plan;
 
@@ -91,14 +91,14 @@ impl<W: Write> Write for Cancellable<'_, W> {
 }
 
 impl Stored {
-    /// Packs what `plan` keeps of `tree` into a temporary file in `folder`, with bytes from `packer`.
+    /// Packs what `plan` keeps of `tree` into a temporary file in `folder`, with bytes from `files`.
     ///
     /// # Errors
     /// [`LoadError`]
     pub fn make(
         tree: &Tree,
         plan: &Plan,
-        packer: &mut Packer,
+        files: &mut dyn ReadFiles,
         compression: Compression,
         folder: &Path,
         cancel: &Cancel,
@@ -106,7 +106,7 @@ impl Stored {
     ) -> Result<Stored, LoadError> {
         let file = tempfile::tempfile_in(folder).map_err(PackError::from)?;
         let out = Cancellable { out: io::BufWriter::with_capacity(1 << 20, &file), cancel };
-        let (packed, blob, config) = write(tree, plan, packer, compression, out, config)?;
+        let (packed, blob, config) = write(tree, plan, files, compression, out, config)?;
         Ok(Stored { packed, blob, config, file })
     }
 
@@ -129,7 +129,7 @@ impl Blob {
 pub fn write(
     tree: &Tree,
     plan: &Plan,
-    packer: &mut Packer,
+    files: &mut dyn ReadFiles,
     compression: Compression,
     out: impl Write,
     config: impl FnOnce(&Digest) -> ImageConfig,
@@ -138,7 +138,7 @@ pub fn write(
     let hashing = Hashing { out, hasher: Sha256::new(), size: 0 };
     let compressor = Compressor::new(compression, hashing).map_err(PackError::from)?;
     let mut writer = LayerWriter::new(&layer, compressor)?;
-    fill(tree, &layer, packer, &mut writer)?;
+    fill(tree, &layer, files, &mut writer)?;
     let (compressor, diff_id) = writer.finish()?;
     let mut hashing = compressor.finish().map_err(PackError::from)?;
     hashing.flush().map_err(PackError::from)?;

@@ -36,7 +36,7 @@ fn add(image: &mut Builder, path: &[u8], header: &tar::Header, extensions: &[(&s
 const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Every oddity that a file system allows, in a directory.
-fn oddities(image: &mut Builder, directory: &str) {
+pub(crate) fn oddities(image: &mut Builder, directory: &str) {
     use tar::EntryType::{Block, Char, Directory, Fifo, Link, Regular, Symlink};
     let header = Builder::header;
     let at = |name: &[u8]| [directory.as_bytes(), b"/", name].concat();

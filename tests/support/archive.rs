@@ -99,6 +99,11 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The digits of the digest of bytes.
+pub fn digits(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
 struct Hashing<'a>(&'a mut Sha256);
 
 impl std::io::Write for Hashing<'_> {

@@ -11,7 +11,7 @@ mod slim;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use archive::{Entries, entries, exported, layer};
+pub use archive::{Entries, digits, entries, exported, layer};
 pub use client::Client;
 pub use daemon::Daemon;
 pub use image::{Builder, Image, busybox, debian_tools, large, shell, web};

@@ -99,7 +99,7 @@ fn held_sockets(pid: i32) -> HashSet<u64> {
 
 /// The listening sockets of /proc/net/tcp or tcp6: inode, address, port. The kernel lists them before all others, so of a
 /// table of a hundred thousand connections only the beginning is read.
-fn read_table(table: impl BufRead, is_six: bool) -> Vec<(u64, IpAddr, u16)> {
+pub fn read_table(table: impl BufRead, is_six: bool) -> Vec<(u64, IpAddr, u16)> {
     /// `TCP_LISTEN` of net/tcp_states.h.
     const LISTEN: u8 = 0x0a;
     let mut sockets = vec![];

@@ -33,6 +33,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use serde::{Deserialize, Serialize};
 
+pub use listening::read_table as listening_sockets;
 pub use opens::walk as walk_fanotify_events;
 pub use process::parse_status;
 

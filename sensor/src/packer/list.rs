@@ -130,10 +130,6 @@ impl<W: Write> Lister<'_, W> {
             Some(kind) => kind,
             None => return self.skip(path, "a socket cannot be in an image"),
         };
-        // Of an overlay, all directories are on one device, though files are not.
-        if kind == Kind::Directory && status.st_dev != self.device {
-            return self.skip(path, "another file system is mounted here");
-        }
         let target = match kind {
             Kind::Symlink => readlinkat(directory, name).map(OsStringExt::into_vec),
             _ => Ok(vec![]),
@@ -174,6 +170,10 @@ impl<W: Write> Lister<'_, W> {
         self.entries = number.checked_add(1).ok_or(PackerError::TooManyEntries)?;
         if kind != Kind::Directory {
             return Ok(None);
+        }
+        // Of an overlay, all directories are on one device, though files are not.
+        if status.st_dev != self.device {
+            return self.skip(path, "listed without what is in it: another file system is mounted here");
         }
         let path_end = if path == b"/" { 0 } else { path.len() };
         let opened = below::directory(directory, name).and_then(|opened| {

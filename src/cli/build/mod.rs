@@ -29,9 +29,10 @@ use crate::engine::inject::Program;
 use crate::engine::volumes::Copies;
 use crate::exit::Exit;
 use crate::files::write_file_atomically;
-use crate::image::config::created_at;
-use crate::image::packer::Packer;
-use crate::image::reference::Reference;
+use crate::image::config::{ImageConfig, created_at};
+use crate::image::local::{self, Place};
+use crate::image::read_files::ReadFiles;
+use crate::image::reference::{ImageName, ImageSource, Reference};
 use crate::image::source::SourceImage;
 use crate::image::tree::Tree;
 use crate::pack::archive::Packed;
@@ -82,13 +83,15 @@ struct Build<'a> {
 
 /// The image's files: the tree, and who reads them.
 struct Files {
-    packer: Packer,
+    reader: Box<dyn ReadFiles>,
     tree: Arc<Tree>,
 }
 
 /// What all steps after the first know.
 struct Source {
     image: SourceImage,
+    /// Where it is, if no daemon has it.
+    place: Option<Place>,
     program: Program,
     /// For the configuration of the result.
     created: Option<String>,
@@ -108,6 +111,13 @@ impl Build<'_> {
         self.report.took("resolve", begun.elapsed().as_secs_f64());
 
         let must_run = given.is_none() || self.request.verification.level != Level::Off;
+        if must_run && source.place.is_some() {
+            let message = format!(
+                "`{}` is in no daemon, and cannot be run: load it into the daemon, or give a plan (`--plan`) without `--verify`",
+                source.image.name
+            );
+            return Err(Failure::usage(message));
+        }
         let (volumes, runs, opened) = if must_run {
             let Watched { volumes, runs, opened } = self.watch(&source, &probes).await?;
             (volumes, runs, opened)
@@ -118,7 +128,7 @@ impl Build<'_> {
             run.stop_timeout = opened.stop_timeout;
         }
         let container = opened.container;
-        let files = Files { packer: opened.packer, tree: Arc::new(opened.tree) };
+        let files = Files { reader: opened.reader, tree: Arc::new(opened.tree) };
 
         let begun = Instant::now();
         self.progress.step("planning what is kept");
@@ -134,9 +144,11 @@ impl Build<'_> {
             }
             _ => self.packed(&source, files, plan).await,
         };
-        let removal = tokio::spawn(async move { container.remove().await });
+        let removal = container.map(|container| tokio::spawn(async move { container.remove().await }));
         let named = self.finish(&source, made).await;
-        removal.await.map_err(|error| Failure::internal(error.to_string()))??;
+        if let Some(removal) = removal {
+            removal.await.map_err(|error| Failure::internal(error.to_string()))??;
+        }
         named
     }
 
@@ -145,47 +157,71 @@ impl Build<'_> {
         let created = meaning::source_date_epoch()?.map(created_at).transpose();
         let created = created.map_err(|error| Failure::usage(error.to_string()))?;
         let temporary = self.check_outputs()?;
-        let image = self.resolve().await?;
+        let (image, place) = self.resolve().await?;
         let tags = self.tags(&image)?;
         let program = Program::prepare(self.executable, self.engine.run(), &image.config.architecture)?;
         self.leftover.note_in(program.images());
-        Ok(Source { image, program, created, tags, temporary })
+        Ok(Source { image, place, program, created, tags, temporary })
     }
 
     /// Finds the image, and refuses what cannot be used before anything is started.
-    async fn resolve(&mut self) -> Result<SourceImage, Failure> {
-        let name = self.request.image.to_string();
-        let inspected = match self.engine.image(&name).await {
-            Err(EngineError::NoImage(_)) if self.request.pull => {
-                self.progress.step(format!("pulling `{name}`"));
-                let credentials = meaning::credentials(self.request);
-                let progress = Arc::clone(self.progress);
-                let tell = move |now: crate::engine::docker::PullProgress| {
-                    let done = now.bytes.map(|(done, all)| format!(" {} of {} MB", done / 1_000_000, all / 1_000_000));
-                    progress.tick(format!("{} {}{}", now.layer, now.status, done.unwrap_or_default()));
-                };
-                self.engine.pull(&self.request.image.to_pull(), credentials, tell).await?;
-                self.engine.image(&name).await?
+    async fn resolve(&mut self) -> Result<(SourceImage, Option<Place>), Failure> {
+        let (image, place) = match &self.request.image {
+            ImageSource::Daemon(name) => (self.resolve_in_daemon(name).await?, None),
+            ImageSource::File(source) => {
+                let (source, platform) = (source.clone(), self.request.platform.clone());
+                let limit = self.request.max_unpacked_size;
+                let opened = tokio::task::spawn_blocking(move || local::open_file(&source, &platform, limit)).await;
+                let (image, place) = opened.map_err(|error| Failure::internal(error.to_string()))??;
+                (image, Some(place))
             }
-            other => other?,
+            ImageSource::Rootfs(path) => {
+                let (image, place) = local::open_directory(path, meaning::directory_config(&self.request.run));
+                (image, Some(place))
+            }
         };
-        let mut image = SourceImage::new(&name, inspected)?;
         self.report.image = Some(ImageFacts {
-            name,
+            name: image.name.clone(),
             id: image.id.clone(),
             architecture: image.config.architecture.clone(),
             size: image.size,
             entries: None,
         });
-        if image.config.os != "linux" {
-            let message = format!("the image is for `{}`, and slim minifies images for `linux` only", image.config.os);
-            return Err(Failure { exit: Exit::Image, message });
+        let refused = |message| Failure { exit: Exit::Image, message };
+        let ImageConfig { os, architecture, variant, .. } = &image.config;
+        if os != "linux" {
+            return Err(refused(format!("the image is for `{os}`, and slim minifies images for `linux` only")));
         }
-        image.complete(self.engine).await?;
+        let platform = &self.request.platform;
+        if platform.is_demanded && !platform.is_met_by(os, architecture, variant.as_deref()) {
+            return Err(refused(format!("`{}` is for `{os}/{architecture}`, not for `{platform}`", image.name)));
+        }
         if !self.request.force && image.config.is_slim() {
             let message = format!("`{}` was made by slim already: build from its original, or say `--force`", image.name);
-            return Err(Failure { exit: Exit::Image, message });
+            return Err(refused(message));
         }
+        Ok((image, place))
+    }
+
+    /// Asks the daemon for an image; one that it hasn't got is pulled.
+    async fn resolve_in_daemon(&mut self, image: &ImageName) -> Result<SourceImage, Failure> {
+        let name = image.to_string();
+        let inspected = match self.engine.image(&name).await {
+            Err(EngineError::NoImage(_)) if self.request.pull => {
+                self.progress.step(format!("pulling `{name}`"));
+                let credentials = meaning::credentials(self.request, image);
+                let progress = Arc::clone(self.progress);
+                let tell = move |now: crate::engine::docker::PullProgress| {
+                    let done = now.bytes.map(|(done, all)| format!(" {} of {} MB", done / 1_000_000, all / 1_000_000));
+                    progress.tick(format!("{} {}{}", now.layer, now.status, done.unwrap_or_default()));
+                };
+                self.engine.pull(&image.to_pull(), credentials, tell).await?;
+                self.engine.image(&name).await?
+            }
+            other => other?,
+        };
+        let mut image = SourceImage::new(&name, inspected)?;
+        image.complete(self.engine).await?;
         Ok(image)
     }
 
@@ -193,7 +229,7 @@ impl Build<'_> {
         if !self.request.output.tags.is_empty() {
             return Ok(self.request.output.tags.clone());
         }
-        let tag = self.request.image.default_tag(&image.id, &image.tags);
+        let tag = local::default_tag(&self.request.image, image);
         Ok(vec![tag.map_err(|error| Failure::usage(format!("{error}; name the result with `--tag`")))?])
     }
 

@@ -76,16 +76,16 @@ impl Build<'_> {
         let (compression, plan, cancel) = (self.request.output.compression, Arc::clone(plan), Cancel::default());
         let _guard = cancel.guard();
         let storing = tokio::task::spawn_blocking(move || {
-            let Files { mut packer, tree } = files;
+            let Files { mut reader, tree } = files;
             let config = |layer: &oci_spec::image::Digest| configuration.make(layer);
-            let stored = Stored::make(&tree, &plan, &mut packer, compression, &folder, &cancel, config);
+            let stored = Stored::make(&tree, &plan, &mut *reader, compression, &folder, &cancel, config);
             let stored = stored.map_err(|error| match error {
                 LoadError::Pack(PackError::Write(error)) => {
                     Failure::usage(format!("the layer cannot be written to `{}`: {error}", folder.display()))
                 }
                 other => other.into(),
             })?;
-            Ok::<_, Failure>((stored, Files { packer, tree }))
+            Ok::<_, Failure>((stored, Files { reader, tree }))
         });
         let (stored, files) = storing.await.map_err(|error| Failure::internal(error.to_string()))??;
         if let Some(packed) = packed.filter(|packed| *packed != stored.packed) {

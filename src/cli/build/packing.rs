@@ -77,10 +77,10 @@ impl Build<'_> {
             leftover.add(digest_of(&config.to_json()).to_string());
             config
         };
-        let Files { packer, tree } = files;
-        let (packed, packer) = load(self.engine, Arc::clone(&tree), Arc::clone(plan), packer, config).await?;
+        let Files { reader, tree } = files;
+        let (packed, reader) = load(self.engine, Arc::clone(&tree), Arc::clone(plan), reader, config).await?;
         self.report.took("pack", begun.elapsed().as_secs_f64());
-        Ok((packed, Files { packer, tree }))
+        Ok((packed, Files { reader, tree }))
     }
 
     /// Where it was asked for: packs again, and fails where that makes another image.
@@ -114,12 +114,12 @@ fn compare(
     packed: &Packed,
     blob: Option<&Blob>,
 ) -> Result<(), Failure> {
-    let Files { mut packer, tree } = files;
+    let Files { mut reader, tree } = files;
     let config = |layer: &oci_spec::image::Digest| configuration.make(layer);
     let again = match blob {
-        None => write(&tree, plan, &mut packer, std::io::sink(), config)?,
+        None => write(&tree, plan, &mut *reader, std::io::sink(), config)?,
         Some(blob) => {
-            let (again, other, _) = store::write(&tree, plan, &mut packer, blob.compression, std::io::sink(), config)?;
+            let (again, other, _) = store::write(&tree, plan, &mut *reader, blob.compression, std::io::sink(), config)?;
             if again == *packed && other != *blob {
                 let message =
                     format!("the files are not reproducible: one layer is compressed to {} and {}", blob.digest, other.digest);
@@ -134,7 +134,7 @@ fn compare(
     let mut to_file = || -> Result<std::fs::File, Failure> {
         let failed = |error: std::io::Error| Failure::internal(format!("cannot write a temporary file: {error}"));
         let file = tempfile::tempfile().map_err(failed)?;
-        write(&tree, plan, &mut packer, std::io::BufWriter::new(&file), |layer| configuration.make(layer))?;
+        write(&tree, plan, &mut *reader, std::io::BufWriter::new(&file), |layer| configuration.make(layer))?;
         Ok(file)
     };
     let difference = first_difference(to_file()?, to_file()?);

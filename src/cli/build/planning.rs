@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Build, Files, Source};
 use crate::cli::failure::Failure;
 use crate::cli::meaning;
-use crate::image::packer::TreeContents;
+use crate::image::read_files::TreeContents;
 use crate::observe::run::Observed;
 use crate::plan::{Plan, PlanInput, make, seen_by_some};
 use crate::report::Entries;
@@ -45,8 +45,8 @@ impl Build<'_> {
         let (id, own) = (source.image.id.clone(), source.program.inside.clone());
         let observations: Vec<_> = runs.iter().map(|run| run.observation.clone()).collect();
         let planned = tokio::task::spawn_blocking(move || {
-            let Files { mut packer, tree } = files;
-            let contents = TreeContents::new(&tree, &mut packer);
+            let Files { mut reader, tree } = files;
+            let contents = TreeContents::new(&tree, &mut *reader);
             let plan = make(&PlanInput {
                 image: &id,
                 tree: &tree,
@@ -58,7 +58,7 @@ impl Build<'_> {
                 own_prefix: own.as_bytes(),
             });
             let partial = seen_by_some(&tree, &observations, own.as_bytes());
-            plan.map(|plan| (Files { packer, tree }, Arc::new(plan), partial))
+            plan.map(|plan| (Files { reader, tree }, Arc::new(plan), partial))
         });
         let (files, plan, partial) = planned.await.map_err(|error| Failure::internal(error.to_string()))??;
         for note in &plan.notes {

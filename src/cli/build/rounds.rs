@@ -15,7 +15,7 @@ use super::{Build, Files, Made, Product, Source};
 use crate::cli::failure::Failure;
 use crate::cli::meaning;
 use crate::engine::volumes::Copies;
-use crate::image::packer::TreeContents;
+use crate::image::read_files::TreeContents;
 use crate::image::source::SourceImage;
 use crate::image::tree::EntryId;
 use crate::observe::observation::{Access, Observation, PathUse};
@@ -266,11 +266,11 @@ impl Build<'_> {
         let (config, extras) = (meaning::config_view(&source.image.config), self.extras());
         let plan = Arc::clone(plan);
         let extended = tokio::task::spawn_blocking(move || {
-            let Files { mut packer, tree } = files;
-            let contents = TreeContents::new(&tree, &mut packer);
+            let Files { mut reader, tree } = files;
+            let contents = TreeContents::new(&tree, &mut *reader);
             let input =
                 ExtendInput { plan: &plan, tree: &tree, config: &config, contents: &contents, extras: &extras, libraries_of_all };
-            extend(&input, &additions).map(|extended| (extended, Files { packer, tree }))
+            extend(&input, &additions).map(|extended| (extended, Files { reader, tree }))
         });
         Ok(extended.await.map_err(|error| Failure::internal(error.to_string()))??)
     }
@@ -289,12 +289,12 @@ impl Build<'_> {
         let mut observations = rounds.originals.clone();
         observations.push(trial.observed.observation.clone());
         let widened = tokio::task::spawn_blocking(move || {
-            let Files { mut packer, tree } = files;
-            let contents = TreeContents::new(&tree, &mut packer);
+            let Files { mut reader, tree } = files;
+            let contents = TreeContents::new(&tree, &mut *reader);
             let observations: Vec<&Observation> = observations.iter().collect();
             let own_prefix = own.as_bytes();
             let input = WidenInput { plan: &plan, tree: &tree, observations: &observations, contents: &contents, own_prefix };
-            widen(rule, &input).map(|additions| (additions, Files { packer, tree }))
+            widen(rule, &input).map(|additions| (additions, Files { reader, tree }))
         });
         Ok(widened.await.map_err(|error| Failure::internal(error.to_string()))??)
     }

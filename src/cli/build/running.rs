@@ -9,7 +9,9 @@ use crate::engine::container::Container;
 use crate::engine::docker::Engine;
 use crate::engine::inject::Program;
 use crate::engine::volumes::Copies;
-use crate::image::packer::{Packer, Skipped};
+use crate::image::local::{Listed, Place, content_size};
+use crate::image::packer::Skipped;
+use crate::image::read_files::ReadFiles;
 use crate::image::source::{self, SourceError, SourceImage};
 use crate::image::tree::Tree;
 use crate::observe::merge::merge;
@@ -19,8 +21,9 @@ use crate::verify::Level;
 
 /// The image's tree, and who reads its files.
 pub(super) struct Opened {
-    pub(super) container: Container,
-    pub(super) packer: Packer,
+    /// In which it is read, where it is one of a daemon.
+    pub(super) container: Option<Container>,
+    pub(super) reader: Box<dyn ReadFiles>,
     pub(super) tree: Tree,
     pub(super) stop_timeout: Option<i64>,
     skipped: Vec<Skipped>,
@@ -93,10 +96,29 @@ impl Build<'_> {
     /// Lists the image's tree, where nothing is run.
     pub(super) async fn list(&mut self, source: &Source) -> Result<Opened, Failure> {
         self.progress.step("listing the image");
-        let opened = open(self.engine, &source.program, &source.image).await?;
+        let opened = match &source.place {
+            None => open(self.engine, &source.program, &source.image).await?,
+            Some(place) => self.list_local(place, &source.image).await?,
+        };
         self.report.took("list", opened.seconds);
         self.note_tree(&opened);
         Ok(opened)
+    }
+
+    /// Lists the tree of an image that no daemon has.
+    async fn list_local(&mut self, place: &Place, image: &SourceImage) -> Result<Opened, Failure> {
+        let begun = Instant::now();
+        let (place, image, progress) = (place.clone(), image.clone(), Arc::clone(self.progress));
+        let limit = self.request.max_unpacked_size;
+        let stop_timeout = image.config.config.as_ref().and_then(|run| run.stop_timeout);
+        let listed = tokio::task::spawn_blocking(move || {
+            place.list(&image, limit, &|done, all| progress.tick(format!("unpacked {done} of {all} layers")))
+        });
+        let Listed { tree, skipped, reader } = listed.await.map_err(|error| Failure::internal(error.to_string()))??;
+        if let Some(facts) = &mut self.report.image {
+            facts.size = content_size(&tree);
+        }
+        Ok(Opened { container: None, reader, tree, skipped, stop_timeout, seconds: begun.elapsed().as_secs_f64() })
     }
 
     fn note_tree(&mut self, opened: &Opened) {
@@ -157,5 +179,12 @@ async fn open(engine: &Engine, program: &Program, image: &SourceImage) -> Result
     let (container, mut packer, stop_timeout) = source::open(engine, program, image).await?;
     let listed = tokio::task::spawn_blocking(move || packer.list().map(|(tree, skipped)| (packer, tree, skipped))).await;
     let (packer, tree, skipped) = listed.map_err(|error| SourceError::Container(error.to_string()))??;
-    Ok(Opened { container, packer, tree, skipped, stop_timeout, seconds: begun.elapsed().as_secs_f64() })
+    Ok(Opened {
+        container: Some(container),
+        reader: Box::new(packer),
+        tree,
+        skipped,
+        stop_timeout,
+        seconds: begun.elapsed().as_secs_f64(),
+    })
 }

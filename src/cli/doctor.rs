@@ -1,0 +1,65 @@
+//! `slim doctor`: what this machine lets slim do, found out by trying, and what to change where it doesn't.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::told::Told;
+use crate::engine::docker::Engine;
+use crate::engine::embedded::{TierReport, probe_tiers};
+use crate::engine::owner::Owner;
+use crate::engine::workspace::Workspace;
+use crate::exit::Exit;
+
+/// What was tried, and what came of it.
+#[derive(Debug, Serialize)]
+struct Finding {
+    /// An engine, or a way in which slim makes containers itself.
+    what: String,
+    /// It works.
+    works: bool,
+    /// What is done otherwise than intended, or why it doesn't work, and what to do.
+    notes: Vec<String>,
+}
+
+/// Tries all ways to run a container. It ends well where one of them works.
+///
+/// # Errors
+/// [`Failure`]
+pub async fn examine(host: Option<&str>, executable: &Path) -> Result<Told, Failure> {
+    let mut findings = vec![daemon(host).await?];
+    let workspace = Workspace::create(&std::env::temp_dir());
+    let workspace = workspace.map_err(|error| Failure::internal(format!("no directory for temporary files: {error}")))?;
+    findings.extend(probe_tiers(executable, workspace.path()).await.into_iter().map(of_tier));
+    let mut text = String::new();
+    for finding in &findings {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{:<5} {}", if finding.works { "yes" } else { "no" }, finding.what);
+        for note in &finding.notes {
+            let _ = writeln!(text, "      {}", note.replace('\n', "\n      "));
+        }
+    }
+    let exit = if findings.iter().any(|finding| finding.works) { Exit::Done } else { Exit::Engine };
+    let json = serde_json::to_string(&findings).map_err(|error| Failure::internal(error.to_string()))? + "\n";
+    Ok(Told { quiet: String::new(), text, json, exit })
+}
+
+async fn daemon(host: Option<&str>) -> Result<Finding, Failure> {
+    let owner = Owner::this_process().map_err(|error| Failure::internal(format!("no randomness: {error}")))?;
+    Ok(match Engine::connect(host, owner).await {
+        Ok(engine) => {
+            Finding { what: format!("{} {} at {}", engine.kind, engine.version, engine.host()), works: true, notes: vec![] }
+        }
+        Err(error) => Finding { what: "a Docker or Podman daemon".to_owned(), works: false, notes: vec![error.to_string()] },
+    })
+}
+
+fn of_tier(report: TierReport) -> Finding {
+    let (works, notes) = match report.outcome {
+        Ok(fallbacks) => (true, fallbacks),
+        Err(reason) => (false, vec![reason]),
+    };
+    Finding { what: format!("containers of slim's own, {}", report.tier), works, notes }
+}
