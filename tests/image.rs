@@ -18,7 +18,7 @@ pub(super) fn rows(rows: &Value) -> Vec<Vec<u8>> {
 }
 
 /// As Docker names it.
-pub(super) fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

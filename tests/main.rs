@@ -17,6 +17,7 @@ mod image;
 mod keep;
 mod leftovers;
 mod options;
+mod outputs;
 mod probing;
 mod pull;
 mod run_image;

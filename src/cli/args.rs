@@ -14,6 +14,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use super::words::parse_duration;
 use crate::image::store::MAX_UNPACKED_SIZE;
 use crate::observe::sensor::Sensor;
+use crate::pack::compression::Compression;
 use crate::plan::KeepLookedAt;
 use crate::verify::Level;
 
@@ -461,6 +462,13 @@ pub struct OutputArgs {
     /// Name of the result; can be given again [default: NAME.slim:TAG]
     #[arg(long, value_name = "NAME[:TAG]")]
     pub tag: Vec<String>,
+    /// Where the result goes: `docker-daemon:[NAME]`, `docker-archive:FILE[:NAME]`, `oci-archive:FILE[:TAG]` or
+    /// `oci:DIRECTORY[:TAG]`; can be given again [default: the daemon]
+    #[arg(long, value_name = "TRANSPORT:...")]
+    pub output: Vec<String>,
+    /// How the layer is compressed in files: `gzip`, `zstd` (not for Docker before version 23) or `none`
+    #[arg(long, value_name = "HOW[:LEVEL]", default_value = "gzip")]
+    pub compression: Compression,
     /// Where the report goes, or `off`
     #[arg(long, value_name = "FILE", default_value = "slim.report.json")]
     pub report: PathBuf,

@@ -10,6 +10,7 @@ pub mod continue_after;
 pub mod doctor;
 pub mod failure;
 pub mod meaning;
+mod output_flags;
 pub mod progress;
 pub mod request;
 mod run;

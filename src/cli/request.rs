@@ -9,8 +9,10 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{BuildArgs, ContainerArgs, KeepArgs, OutputArgs, ProbeArgs, Secret, TargetArgs};
+use super::args::{BuildArgs, ContainerArgs, KeepArgs, ProbeArgs, Secret, TargetArgs};
 use super::continue_after::parse_continue_after;
+pub use super::output_flags::OutputFlags;
+use super::output_flags::output_flags;
 pub use super::verification_flags::VerificationFlags;
 use super::verification_flags::{nothing_but_the_plan, verification_flags};
 use super::words::parse_command_line;
@@ -22,7 +24,7 @@ use crate::engine::options::mounts::{parse_mount, parse_tmpfs, parse_volume};
 use crate::engine::options::network::{parse_address, parse_extra_host, parse_label, parse_network};
 use crate::engine::options::ports::{parse_exposed, parse_published};
 use crate::engine::options::security::SecurityOptions;
-use crate::image::reference::{ImageSource, Reference};
+use crate::image::reference::ImageSource;
 use crate::image::transport::platform::Platform;
 use crate::observe::continue_after::ContinueAfter;
 use crate::observe::sensor::Sensor;
@@ -197,19 +199,6 @@ pub struct KeepFlags {
     pub permissions: Vec<PathPermissions>,
     /// How much is kept of what was only looked at.
     pub looked_at: KeepLookedAt,
-}
-
-/// What is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutputFlags {
-    /// Names of the result; empty: [`default_tag`](crate::image::local::default_tag).
-    pub tags: Vec<Reference>,
-    /// The report; `None`: off.
-    pub report: Option<PathBuf>,
-    /// The observation.
-    pub observation: Option<PathBuf>,
-    /// The plan.
-    pub plan: Option<PathBuf>,
 }
 
 impl BuildRequest {
@@ -453,16 +442,6 @@ fn split_permissions(text: &str) -> (&str, Option<PathPermissions>) {
         good.then(|| (path, PathPermissions { path: path.as_bytes().to_vec(), mode, uid, gid }))
     };
     parse().map_or((text, None), |(path, permissions)| (path, Some(permissions)))
-}
-
-fn output_flags(args: OutputArgs) -> Result<OutputFlags, UsageError> {
-    let tag = |text: &String| Reference::parse_tag(text).map_err(|error| wrong("--tag", text, error));
-    Ok(OutputFlags {
-        tags: args.tag.iter().map(tag).collect::<Result<_, _>>()?,
-        report: Some(args.report).filter(|path| path.as_os_str() != "off"),
-        observation: args.observation_out,
-        plan: args.write_plan,
-    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::cli::args::{Cli, Verb};
 use crate::engine::options::mounts::MountRequest;
+use crate::pack::compression::Compression;
 use crate::verify::Level;
 
 /// A machine with a few files and one variable.
@@ -87,7 +88,14 @@ fn a_bare_command_line() {
             check_reproducible: false,
         },
         plan: None,
-        output: OutputFlags { tags: vec![], report: Some("slim.report.json".into()), observation: None, plan: None },
+        output: OutputFlags {
+            tags: vec![],
+            outputs: vec![],
+            compression: Compression::Gzip(6),
+            report: Some("slim.report.json".into()),
+            observation: None,
+            plan: None,
+        },
     };
     assert_eq!(got, expected);
 }
@@ -216,6 +224,16 @@ fn what_to_write() {
     let output = request(&["app", "--tag", "a", "--tag", "r:5000/b:1", "--report", "off"]).unwrap().output;
     assert_eq!(output.tags.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:latest", "r:5000/b:1"]);
     assert_eq!(output.report, None);
+    assert!(output.is_for_daemon() && output.files().next().is_none());
+
+    let request = |words: &[&str]| request(&[&["app", "--output", "oci:a"], words].concat());
+    let output = request(&["--output", "oci:a:v1", "--compression", "zstd:9"]).unwrap().output;
+    assert_eq!((output.files().count(), output.is_for_daemon(), output.compression), (2, false, Compression::Zstd(9)));
+    assert!(request(&["--output", "docker-daemon:b"]).unwrap().output.is_for_daemon());
+    for same in ["oci:a", "docker-archive:a", "oci-archive:a:v1"] {
+        let error = request(&["--output", same]).unwrap_err().to_string();
+        assert_eq!(error, format!("`--output {same}`: another `--output` goes to the same path"));
+    }
 }
 
 #[test]
@@ -247,6 +265,7 @@ fn complaints_name_the_flag_and_never_a_secret() {
         (&["app", "--path-perms", "/x:17777"], &format!("`--path-perms /x:17777`: {permissions}")),
         (&["app", "--path-perms", "/x:755#a"], &format!("`--path-perms /x:755#a`: {permissions}")),
         (&["app", "--path-perms", "/x:755#1#2#3"], &format!("`--path-perms /x:755#1#2#3`: {permissions}")),
+        (&["app", "--output", "x.tar"], "`--output x.tar`: it must begin with where the result goes"),
         (&["app", "--tag", "A"], "`--tag A`: `A` is not the name of an image"),
     ] {
         let got = request(words).unwrap_err().to_string();

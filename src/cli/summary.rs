@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::report::verification::Verdict;
-use crate::report::{Evidence, Report, Verification};
+use crate::report::{Evidence, OutputFacts, Report, Verification};
 
 /// The result in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -15,6 +15,8 @@ pub struct Summary {
     image: String,
     /// Names of the result.
     tags: Vec<String>,
+    /// Where it went.
+    outputs: Vec<OutputFacts>,
     /// The result's id.
     id: String,
     size_before: u64,
@@ -55,6 +57,7 @@ impl Summary {
         Summary {
             image: image.map(|image| image.name.clone()).unwrap_or_default(),
             tags: result.map(|result| result.tags.clone()).unwrap_or_default(),
+            outputs: result.map(|result| result.outputs.clone()).unwrap_or_default(),
             id: result.map(|result| result.id.clone()).unwrap_or_default(),
             size_before: image.map_or(0, |image| image.size),
             size_after: result.map_or(0, |result| result.size),
@@ -77,10 +80,32 @@ impl Summary {
         }
     }
 
-    /// The names of the result, a line each: all that a quiet run says.
+    /// Where the result is, a line each: all that a quiet run says.
     #[must_use]
     pub fn names(&self) -> String {
-        self.tags.iter().map(|tag| format!("{tag}\n")).collect()
+        self.places().iter().map(|place| format!("{place}\n")).collect()
+    }
+
+    /// Names in the engine, then files.
+    fn places(&self) -> Vec<String> {
+        self.tags.iter().cloned().chain(self.files().map(|(place, _)| place)).collect()
+    }
+
+    /// The files that it went to, as skopeo names them.
+    fn files(&self) -> impl Iterator<Item = (String, &OutputFacts)> {
+        let name = |output: &OutputFacts| Some(format!("{}:{}", output.transport, output.path.as_ref()?));
+        self.outputs.iter().filter_map(move |output| Some((name(output)?, output)))
+    }
+
+    /// A command to go on with.
+    fn try_it(&self) -> String {
+        match (self.tags.first(), self.files().next()) {
+            (None, Some((_, OutputFacts { transport: "docker-archive", path, .. }))) => {
+                format!("docker load --input {}", path.as_deref().unwrap_or_default())
+            }
+            (None, Some((place, output))) => format!("skopeo inspect {place}:{}", output.names.join(":")),
+            (tag, _) => format!("docker run --rm {}", tag.map(String::as_str).unwrap_or_default()),
+        }
     }
 
     /// One line of JSON.
@@ -109,10 +134,17 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tag = self.tags.first().map(String::as_str).unwrap_or_default();
         let ratio = self.size_before as f64 / self.size_after.max(1) as f64;
-        writeln!(f, "{} -> {}", self.image, self.tags.join(", "))?;
+        writeln!(f, "{} -> {}", self.image, self.places().join(", "))?;
         writeln!(f, "  size      {} -> {} ({ratio:.1} times smaller)", megabytes(self.size_before), megabytes(self.size_after))?;
+        for (place, output) in self.files() {
+            let (size, how) = (megabytes(output.size.unwrap_or(0)), output.compression.as_deref().unwrap_or("none"));
+            write!(f, "  file      {place}: layer of {size} ({how})")?;
+            match &output.manifest {
+                Some(manifest) => writeln!(f, ", {manifest}")?,
+                None => writeln!(f)?,
+            }
+        }
         writeln!(f, "  entries   {} kept, {} removed", self.entries_kept, self.entries_removed)?;
         write!(f, "  probes    {} HTTP requests answered", self.requests_answered)?;
         if self.requests_failed > 0 {
@@ -128,7 +160,7 @@ impl fmt::Display for Summary {
         if let Some(report) = &self.report {
             writeln!(f, "  report    {}", report.display())?;
         }
-        writeln!(f, "try it: docker run --rm {tag}")
+        writeln!(f, "try it: {}", self.try_it())
     }
 }
 

@@ -4,24 +4,24 @@
 //! follow when its digest is known. For the same reason the layer's member has a fixed name, while the configuration's
 //! is its digest, which is the image's id.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 
 use oci_spec::image::Digest;
-use serde::Serialize;
 
 use super::PackError;
 use super::header::{self, BLOCK, Body, Member};
 use super::layer::{Layer, LayerWriter};
+use super::layout::{DOCKER_MANIFEST, docker_manifest};
 use crate::image::config::ImageConfig;
 
 const LAYER: &str = "layer.tar";
-const MANIFEST: &str = "manifest.json";
 
 /// Writes an image of one layer.
 #[derive(Debug)]
 pub struct ArchiveWriter<'l, W> {
     layer: LayerWriter<'l, W>,
     layer_size: u64,
+    content_size: u64,
 }
 
 /// An image that was written.
@@ -33,15 +33,8 @@ pub struct Packed {
     pub diff_id: Digest,
     /// Bytes of the layer.
     pub layer_size: u64,
-}
-
-/// The one element of `manifest.json`.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Manifest<'a> {
-    config: &'a str,
-    repo_tags: Option<&'a [String]>,
-    layers: [&'a str; 1],
+    /// Bytes of the contents of its files: what Docker calls the size of an image.
+    pub content_size: u64,
 }
 
 impl<'l, W: Write> ArchiveWriter<'l, W> {
@@ -51,7 +44,7 @@ impl<'l, W: Write> ArchiveWriter<'l, W> {
     /// [`PackError::Write`].
     pub fn new(layer: &'l Layer<'l>, mut out: W) -> Result<Self, PackError> {
         out.write_all(&member(LAYER, layer.size())?)?;
-        Ok(ArchiveWriter { layer: LayerWriter::new(layer, out)?, layer_size: layer.size() })
+        Ok(ArchiveWriter { layer: LayerWriter::new(layer, out)?, layer_size: layer.size(), content_size: layer.content_size() })
     }
 
     /// Where the contents of the layer's files go.
@@ -70,13 +63,12 @@ impl<'l, W: Write> ArchiveWriter<'l, W> {
         let config = config(&diff_id).to_json();
         let id = super::digest_of(&config);
         let name = format!("{}.json", id.digest());
-        write_member(&mut out, &name, &config)?;
-        let manifest = [Manifest { config: &name, repo_tags: (!tags.is_empty()).then_some(tags), layers: [LAYER] }];
-        let manifest = serde_json::to_vec(&manifest).map_err(std::io::Error::from)?;
-        write_member(&mut out, MANIFEST, &manifest)?;
-        write_zeros(&mut out, 2 * BLOCK)?;
+        write_member(&mut out, &name, config.len() as u64, &config[..])?;
+        let manifest = docker_manifest(&name, tags, LAYER).map_err(io::Error::from)?;
+        write_member(&mut out, DOCKER_MANIFEST, manifest.len() as u64, &manifest[..])?;
+        write_end(&mut out)?;
         out.flush()?;
-        Ok((out, Packed { id, diff_id, layer_size: self.layer_size }))
+        Ok((out, Packed { id, diff_id, layer_size: self.layer_size, content_size: self.content_size }))
     }
 }
 
@@ -88,14 +80,23 @@ fn member(name: &str, size: u64) -> Result<Vec<u8>, PackError> {
     Ok(header)
 }
 
-fn write_member(out: &mut impl Write, name: &str, content: &[u8]) -> Result<(), PackError> {
-    out.write_all(&member(name, content.len() as u64)?)?;
-    out.write_all(content)?;
-    write_zeros(out, header::padding(content.len() as u64))
+/// Writes a file of an archive, without a time and an owner.
+pub(super) fn write_member(out: &mut impl Write, name: &str, size: u64, mut content: impl Read) -> io::Result<()> {
+    out.write_all(&member(name, size).map_err(io::Error::other)?)?;
+    let written = io::copy(&mut content, out)?;
+    if written != size {
+        return Err(io::Error::other(format!("`{name}` has {written} bytes, not {size}")));
+    }
+    write_zeros(out, header::padding(size))
 }
 
-fn write_zeros(out: &mut impl Write, length: usize) -> Result<(), PackError> {
-    Ok(out.write_all(&[0; 2 * BLOCK][..length])?)
+/// Ends an archive.
+pub(super) fn write_end(out: &mut impl Write) -> io::Result<()> {
+    write_zeros(out, 2 * BLOCK)
+}
+
+fn write_zeros(out: &mut impl Write, length: usize) -> io::Result<()> {
+    out.write_all(&[0; 2 * BLOCK][..length])
 }
 
 #[cfg(test)]
@@ -137,7 +138,7 @@ mod tests {
         assert_eq!(names, ["layer.tar", &name, "manifest.json"]);
         let sha256 = super::super::digest_of;
         assert_eq!(sha256(&members[0].1), packed.diff_id);
-        assert_eq!(members[0].1.len() as u64, packed.layer_size);
+        assert_eq!((members[0].1.len() as u64, 700), (packed.layer_size, packed.content_size));
         assert_eq!(sha256(&members[1].1), packed.id);
         let config: ImageConfig = serde_json::from_slice(&members[1].1).expect("config");
         assert_eq!(config.rootfs.diff_ids(), &[packed.diff_id.to_string()]);

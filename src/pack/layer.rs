@@ -90,6 +90,12 @@ impl<'t> Layer<'t> {
         self.size
     }
 
+    /// How many bytes the contents of its files have.
+    #[must_use]
+    pub fn content_size(&self) -> u64 {
+        self.items.iter().filter_map(|item| self.content(item)).sum()
+    }
+
     /// The files whose contents are needed, in that order. Empty ones need none.
     pub fn files(&self) -> impl Iterator<Item = EntryId> {
         self.items.iter().filter(|item| self.content(item).is_some()).map(|item| item.id)

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::PackError;
 use super::archive::{ArchiveWriter, Packed};
-use super::layer::Layer;
+use super::layer::{Layer, LayerWriter};
 use crate::engine::docker::{Engine, EngineError};
 use crate::image::config::ImageConfig;
 use crate::image::read_files::{Piece, ReadError, ReadFiles};
@@ -119,11 +119,22 @@ pub fn write(
     config: impl FnOnce(&Digest) -> ImageConfig,
 ) -> Result<Packed, LoadError> {
     let layer = Layer::new(tree, plan)?;
-    let paths: Vec<Vec<u8>> = layer.files().map(|file| tree.path(file)).collect();
     let mut archive = ArchiveWriter::new(&layer, out)?;
+    fill(tree, &layer, files, archive.layer())?;
+    let (_, packed) = archive.finish(&[], config)?;
+    Ok(packed)
+}
+
+/// Writes the contents of all files of `layer`, with bytes from `files`.
+pub(super) fn fill<W: Write>(
+    tree: &Tree,
+    layer: &Layer<'_>,
+    files: &mut dyn ReadFiles,
+    writer: &mut LayerWriter<'_, W>,
+) -> Result<(), LoadError> {
+    let paths: Vec<Vec<u8>> = layer.files().map(|file| tree.path(file)).collect();
     let mut failed = None;
     let read = files.read(&paths, u64::MAX, &mut |piece| {
-        let writer = archive.layer();
         let result = match piece {
             Piece::Data(bytes) => writer.data(bytes),
             Piece::Hole(length) => writer.hole(length),
@@ -136,9 +147,7 @@ pub fn write(
         })
     });
     match (failed, read) {
-        (Some(error), _) => return Err(error.into()),
-        (None, read) => read?,
+        (Some(error), _) => Err(error.into()),
+        (None, read) => Ok(read?),
     }
-    let (_, packed) = archive.finish(&[], config)?;
-    Ok(packed)
 }

@@ -1,14 +1,20 @@
-//! From a plan to an image: one layer with what is kept, and the archive that a daemon loads.
+//! From a plan to an image: one layer with what is kept, in the archive that a daemon loads ([`load`]), or compressed and
+//! in files ([`store`], then [`files`]).
 //!
 //! Everything is streamed and nothing depends on when or where it runs: the same tree, plan and contents give the same
 //! bytes, hence the same image id. The size of the layer is known before any content is read, because contents are as
 //! long as the tree says or the build fails.
 
 pub mod archive;
+pub mod compression;
 pub mod differ;
+pub mod files;
+mod gzip;
 mod header;
 pub mod layer;
+mod layout;
 pub mod load;
+pub mod store;
 
 use oci_spec::image::{Digest, Sha256Digest};
 use sha2::{Digest as _, Sha256};

@@ -102,6 +102,29 @@ pub struct ResultFacts {
     pub size: u64,
     /// Files, directories and all else.
     pub entries: usize,
+    /// Where it went.
+    pub outputs: Vec<OutputFacts>,
+}
+
+/// A place that the slim image went to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutputFacts {
+    /// In skopeo's words, such as `docker-archive`.
+    pub transport: &'static str,
+    /// The file or directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// What it is called there; in a layout a tag.
+    pub names: Vec<String>,
+    /// Digest of its OCI manifest, where there is one: what a registry calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+    /// How the layer is compressed, with the level.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<String>,
+    /// Bytes of the compressed layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
 }
 
 /// Probes and their answers.

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use super::packing::Configuration;
 use super::rounds::{Rounds, lacking};
-use super::{Build, Files, Made, Source, left_out};
+use super::{Build, Files, Made, Product, Source, left_out};
 use crate::cli::failure::Failure;
 use crate::escape::escape;
 use crate::exit::Exit;
 use crate::image::tree::EntryId;
 use crate::observe::observation::PathUse;
 use crate::observe::run::{Observed, RunEnd};
-use crate::pack::archive::Packed;
 use crate::plan::{Missing, Plan};
 use crate::report::verification::{Path, Suspect, Verdict, Verification};
 use crate::verify::diagnosis::{Facts, diagnose};
@@ -33,7 +32,7 @@ impl Build<'_> {
         rounds: &Rounds<'_>,
         trial: Trial,
         verification: &mut Verification,
-    ) -> Result<Packed, Failure> {
+    ) -> Result<Product, Failure> {
         let Some(plan) = made.plan.clone() else { return Err(Failure::internal("there is no plan".to_owned())) };
         let (left_out, files) = self.add_left_out(source, files, &plan, &rounds.originals, &trial).await?;
         let lacking = lacking(source, &files, &plan, &trial)?;
@@ -65,8 +64,8 @@ impl Build<'_> {
         why: &str,
     ) -> Result<(), Failure> {
         if self.request.verification.keep_unverified {
-            let (packed, _) = self.pack(files, plan, Configuration::new(source, Some(why.to_owned()))).await?;
-            made.packed = Some(packed);
+            let (product, _) = self.produce(source, files, plan, Configuration::new(source, Some(why.to_owned()))).await?;
+            made.product = Some(product);
         }
         Ok(())
     }
@@ -81,7 +80,7 @@ impl Build<'_> {
         made: &mut Made,
         verification: &mut Verification,
         reason: String,
-    ) -> Result<Packed, Failure> {
+    ) -> Result<Product, Failure> {
         verification.reason = Some(reason.clone());
         if self.request.verification.is_demanded {
             self.keep_unverified(source, files, plan, made, "cannot be verified").await?;
@@ -89,9 +88,7 @@ impl Build<'_> {
             return Err(Failure { exit: Exit::Differs, message });
         }
         self.warn(format!("the result is unverified: {reason}"));
-        let (packed, files) = self.pack(files, plan, Configuration::new(source, None)).await?;
-        self.check_reproducible(source, files, plan, &packed).await?;
-        Ok(packed)
+        self.produced(source, files, plan).await
     }
 }
 

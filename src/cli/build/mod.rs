@@ -7,12 +7,13 @@
 mod giving_up;
 mod left_out;
 mod leftover;
+mod outputs;
 mod packing;
 mod planning;
 mod rounds;
 mod running;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,8 +36,9 @@ use crate::image::reference::{ImageName, ImageSource, Reference};
 use crate::image::source::SourceImage;
 use crate::image::tree::Tree;
 use crate::pack::archive::Packed;
+use crate::pack::store::Stored;
 use crate::plan::Plan;
-use crate::report::{Entries, ImageFacts, Report, ResultFacts};
+use crate::report::{Entries, ImageFacts, OutputFacts, Report, ResultFacts};
 use crate::verify::Level;
 
 /// Builds until `interruption` comes, and writes the report whatever comes of it; what to tell the user.
@@ -95,6 +97,8 @@ struct Source {
     created: Option<String>,
     /// Names of the result.
     tags: Vec<Reference>,
+    /// Where the compressed layer can lie, if there are files to be written.
+    temporary: Option<PathBuf>,
 }
 
 impl Build<'_> {
@@ -152,11 +156,12 @@ impl Build<'_> {
     async fn source(&mut self) -> Result<Source, Failure> {
         let created = meaning::source_date_epoch()?.map(created_at).transpose();
         let created = created.map_err(|error| Failure::usage(error.to_string()))?;
+        let temporary = self.check_outputs()?;
         let (image, place) = self.resolve().await?;
         let tags = self.tags(&image)?;
         let program = Program::prepare(self.executable, self.engine.run(), &image.config.architecture)?;
         self.leftover.note_in(program.images());
-        Ok(Source { image, place, program, created, tags })
+        Ok(Source { image, place, program, created, tags, temporary })
     }
 
     /// Finds the image, and refuses what cannot be used before anything is started.
@@ -235,7 +240,7 @@ impl Build<'_> {
 
     /// What was decided is told, whatever came of it; what is good gets its names.
     async fn finish(&mut self, source: &Source, made: Made) -> Result<(), Failure> {
-        let Made { tree, plan, packed, failure } = made;
+        let Made { tree, plan, product, failure } = made;
         if let (Some(plan), Some(path)) = (&plan, &self.request.output.plan) {
             let saved = write_file_atomically(path, |file| file.write_all(&plan.to_json()));
             saved.map_err(|error| Failure::usage(format!("the plan cannot be written to `{}`: {error}", path.display())))?;
@@ -244,23 +249,44 @@ impl Build<'_> {
         if let (Some(tree), Some(plan)) = (tree, plan) {
             self.report.entries = Some(Entries::new(tree, plan)?);
         }
-        if let Some(packed) = packed {
+        if let Some(Product { packed, stored }) = product {
+            let outputs = match stored {
+                Some(stored) => self.write_files(stored, &source.tags).await?,
+                None => vec![],
+            };
             let begun = Instant::now();
-            self.name(&packed, &source.tags, entries).await?;
+            self.name(&packed, &source.tags, entries, outputs).await?;
             self.report.took("tag", begun.elapsed().as_secs_f64());
         }
         failure.map_or(Ok(()), Err)
     }
 
-    async fn name(&mut self, packed: &Packed, tags: &[Reference], entries: usize) -> Result<(), Failure> {
+    /// Names the image in the engine, where it is to be there.
+    async fn name(
+        &mut self,
+        packed: &Packed,
+        names: &[Reference],
+        entries: usize,
+        mut outputs: Vec<OutputFacts>,
+    ) -> Result<(), Failure> {
         let id = packed.id.to_string();
-        for tag in tags {
-            self.engine.tag(&id, &tag.name, tag.tag.as_deref().unwrap_or("latest")).await?;
+        let names = self.daemon_names(names);
+        for name in &names {
+            self.engine.tag(&id, &name.name, name.tag.as_deref().unwrap_or("latest")).await?;
         }
-        self.leftover.remove(&id);
-        let size = self.engine.image(&id).await?.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-        let tags = tags.iter().map(ToString::to_string).collect();
-        self.report.result = Some(ResultFacts { id, tags, layer: packed.diff_id.to_string(), size, entries });
+        let tags: Vec<String> = names.iter().map(ToString::to_string).collect();
+        if !tags.is_empty() {
+            self.leftover.remove(&id);
+            let transport = "docker-daemon";
+            let names = tags.clone();
+            outputs.insert(0, OutputFacts { transport, path: None, names, manifest: None, compression: None, size: None });
+        }
+        let in_engine = match self.engine.image(&id).await {
+            Err(EngineError::NoImage(_)) => None,
+            image => image?.size.and_then(|size| u64::try_from(size).ok()),
+        };
+        let size = in_engine.unwrap_or(packed.content_size);
+        self.report.result = Some(ResultFacts { id, tags, layer: packed.diff_id.to_string(), size, entries, outputs });
         Ok(())
     }
 }
@@ -272,6 +298,13 @@ struct Made {
     /// The last one.
     plan: Option<Arc<Plan>>,
     /// What is to get a name.
-    packed: Option<Packed>,
+    product: Option<Product>,
     failure: Option<Failure>,
+}
+
+/// The image, wherever it has to be, but without a name.
+struct Product {
+    packed: Packed,
+    /// On its way into files.
+    stored: Option<Stored>,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Build, Files, Made, Source};
+use super::{Build, Files, Made, Product, Source};
 use crate::cli::failure::Failure;
 use crate::exit::Exit;
 use crate::image::config::{ImageConfig, slim_config};
@@ -11,6 +11,7 @@ use crate::pack::archive::Packed;
 use crate::pack::differ::first_difference;
 use crate::pack::digest_of;
 use crate::pack::load::{LoadError, load, write};
+use crate::pack::store::{self, Blob};
 use crate::plan::Plan;
 
 /// The label of what is tagged though it could not be verified.
@@ -46,15 +47,18 @@ impl Build<'_> {
     /// Packs without running the result.
     pub(super) async fn packed(&mut self, source: &Source, files: Files, plan: Arc<Plan>) -> Made {
         let tree = Arc::clone(&files.tree);
-        let packed = self.pack(files, &plan, Configuration::new(source, None)).await;
-        let (packed, failure) = match packed {
-            Ok((packed, files)) => match self.check_reproducible(source, files, &plan, &packed).await {
-                Ok(_) => (Some(packed), None),
-                Err(failure) => (None, Some(failure)),
-            },
+        let (product, failure) = match self.produced(source, files, &plan).await {
+            Ok(product) => (Some(product), None),
             Err(failure) => (None, Some(failure)),
         };
-        Made { tree: Some(tree), plan: Some(plan), packed, failure }
+        Made { tree: Some(tree), plan: Some(plan), product, failure }
+    }
+
+    /// The result of a plan, twice where that was asked for.
+    pub(super) async fn produced(&mut self, source: &Source, files: Files, plan: &Arc<Plan>) -> Result<Product, Failure> {
+        let (product, files) = self.produce(source, files, plan, Configuration::new(source, None)).await?;
+        self.check_reproducible(source, files, plan, &product).await?;
+        Ok(product)
     }
 
     /// Packs, and loads the result without a name.
@@ -85,28 +89,47 @@ impl Build<'_> {
         source: &Source,
         files: Files,
         plan: &Arc<Plan>,
-        packed: &Packed,
-    ) -> Result<Files, Failure> {
+        product: &Product,
+    ) -> Result<(), Failure> {
         if !self.request.verification.check_reproducible {
-            return Ok(files);
+            return Ok(());
         }
         let begun = Instant::now();
         self.progress.step("packing again, to compare");
-        let (plan, configuration, packed) = (Arc::clone(plan), Configuration::new(source, None), packed.clone());
-        let compared = tokio::task::spawn_blocking(move || compare(files, &plan, &configuration, &packed)).await;
-        let files = compared.map_err(|error| Failure::internal(error.to_string()))??;
+        let (plan, configuration, packed) = (Arc::clone(plan), Configuration::new(source, None), product.packed.clone());
+        let blob = product.stored.as_ref().map(|stored| stored.blob.clone());
+        let compared = tokio::task::spawn_blocking(move || compare(files, &plan, &configuration, &packed, blob.as_ref())).await;
+        compared.map_err(|error| Failure::internal(error.to_string()))??;
         self.report.took("check reproducible", begun.elapsed().as_secs_f64());
         self.report.reproducible = Some(true);
-        Ok(files)
+        Ok(())
     }
 }
 
-/// Packs a second time.
-fn compare(files: Files, plan: &Plan, configuration: &Configuration, packed: &Packed) -> Result<Files, Failure> {
+/// Packs a second time, and compresses where the first time did.
+fn compare(
+    files: Files,
+    plan: &Plan,
+    configuration: &Configuration,
+    packed: &Packed,
+    blob: Option<&Blob>,
+) -> Result<(), Failure> {
     let Files { mut reader, tree } = files;
-    let again = write(&tree, plan, &mut *reader, std::io::sink(), |layer| configuration.make(layer))?;
+    let config = |layer: &oci_spec::image::Digest| configuration.make(layer);
+    let again = match blob {
+        None => write(&tree, plan, &mut *reader, std::io::sink(), config)?,
+        Some(blob) => {
+            let (again, other, _) = store::write(&tree, plan, &mut *reader, blob.compression, std::io::sink(), config)?;
+            if again == *packed && other != *blob {
+                let message =
+                    format!("the files are not reproducible: one layer is compressed to {} and {}", blob.digest, other.digest);
+                return Err(Failure { exit: Exit::Differs, message });
+            }
+            again
+        }
+    };
     if again == *packed {
-        return Ok(Files { reader, tree });
+        return Ok(());
     }
     let mut to_file = || -> Result<std::fs::File, Failure> {
         let failed = |error: std::io::Error| Failure::internal(format!("cannot write a temporary file: {error}"));

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::packing::Configuration;
 use super::running::ready_in;
-use super::{Build, Files, Made, Source};
+use super::{Build, Files, Made, Product, Source};
 use crate::cli::failure::Failure;
 use crate::cli::meaning;
 use crate::engine::volumes::Copies;
@@ -71,7 +71,7 @@ impl Build<'_> {
         let result = self.rounds(source, probes, volumes, runs, files, &mut made, &mut verification).await;
         self.report.verification = Some(verification);
         match result {
-            Ok(packed) => made.packed = Some(packed),
+            Ok(product) => made.product = Some(product),
             Err(failure) => made.failure = Some(failure),
         }
         made
@@ -87,7 +87,7 @@ impl Build<'_> {
         mut files: Files,
         made: &mut Made,
         verification: &mut Verification,
-    ) -> Result<Packed, Failure> {
+    ) -> Result<Product, Failure> {
         let Some(mut plan) = made.plan.clone() else { return Err(Failure::internal("there is no plan".to_owned())) };
         if let Some(reason) = unverifiable(volumes, &runs) {
             return self.unverified(source, files, &plan, made, verification, reason).await;
@@ -134,8 +134,10 @@ impl Build<'_> {
                 Next::Done => {
                     self.report.took("verify", begun.elapsed().as_secs_f64());
                     verification.verdict = Verdict::Same;
-                    self.check_reproducible(source, files, &plan, &packed).await?;
-                    return Ok(packed);
+                    let configuration = Configuration::new(source, None);
+                    let (product, files) = self.store(source, files, &plan, configuration, Some(packed)).await?;
+                    self.check_reproducible(source, files, &plan, &product).await?;
+                    return Ok(product);
                 }
                 Next::Try(extended) => {
                     plan = extended;

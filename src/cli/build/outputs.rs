@@ -1,0 +1,145 @@
+//! The files that the result goes to (`--output`): whether they can be written, and their writing.
+//!
+//! They are written when all else is well: the layer once more from the packer into a compressor, as what the engine took is
+//! not compressed, and most images that are tried go nowhere.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::packing::Configuration;
+use super::{Build, Files, Product, Source};
+use crate::cli::failure::Failure;
+use crate::exit::Exit;
+use crate::image::output::{Output, Shape};
+use crate::image::reference::Reference;
+use crate::pack::PackError;
+use crate::pack::archive::Packed;
+use crate::pack::compression::Compression;
+use crate::pack::files::{self, FileError};
+use crate::pack::load::LoadError;
+use crate::pack::store::{Cancel, Stored};
+use crate::plan::Plan;
+use crate::report::OutputFacts;
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Failure {
+        Failure::usage(error.to_string())
+    }
+}
+
+impl Build<'_> {
+    /// Refuses what cannot be written before anything is started. A folder for the compressed layer, where there is to be one.
+    pub(super) fn check_outputs(&mut self) -> Result<Option<PathBuf>, Failure> {
+        let request = self.request;
+        let mut folder = None;
+        for output in request.output.files() {
+            let beside = files::check(output)?;
+            folder.get_or_insert(beside);
+            if matches!((&output.shape, request.output.compression), (Shape::DockerArchive(_), Compression::Zstd(_))) {
+                self.warn(format!("Docker before version 23 cannot load `{output}`: it does not know zstd"));
+            }
+        }
+        Ok(folder)
+    }
+
+    /// Makes the image wherever it has to be: in the engine without a name, and compressed for files.
+    pub(super) async fn produce(
+        &mut self,
+        source: &Source,
+        files: Files,
+        plan: &Arc<Plan>,
+        configuration: Configuration,
+    ) -> Result<(Product, Files), Failure> {
+        if !self.request.output.is_for_daemon() {
+            return self.store(source, files, plan, configuration, None).await;
+        }
+        let (packed, files) = self.pack(files, plan, configuration.clone()).await?;
+        self.store(source, files, plan, configuration, Some(packed)).await
+    }
+
+    /// Compresses the layer, where there are files to be written. `packed` is the image where it is in the engine already.
+    pub(super) async fn store(
+        &mut self,
+        source: &Source,
+        files: Files,
+        plan: &Arc<Plan>,
+        configuration: Configuration,
+        packed: Option<Packed>,
+    ) -> Result<(Product, Files), Failure> {
+        let Some(folder) = source.temporary.clone() else {
+            let packed = packed.ok_or_else(|| Failure::internal("the image goes nowhere".to_owned()))?;
+            return Ok((Product { packed, stored: None }, files));
+        };
+        let begun = Instant::now();
+        self.progress.step("compressing");
+        let (compression, plan, cancel) = (self.request.output.compression, Arc::clone(plan), Cancel::default());
+        let _guard = cancel.guard();
+        let storing = tokio::task::spawn_blocking(move || {
+            let Files { mut reader, tree } = files;
+            let config = |layer: &oci_spec::image::Digest| configuration.make(layer);
+            let stored = Stored::make(&tree, &plan, &mut *reader, compression, &folder, &cancel, config);
+            let stored = stored.map_err(|error| match error {
+                LoadError::Pack(PackError::Write(error)) => {
+                    Failure::usage(format!("the layer cannot be written to `{}`: {error}", folder.display()))
+                }
+                other => other.into(),
+            })?;
+            Ok::<_, Failure>((stored, Files { reader, tree }))
+        });
+        let (stored, files) = storing.await.map_err(|error| Failure::internal(error.to_string()))??;
+        if let Some(packed) = packed.filter(|packed| *packed != stored.packed) {
+            let message = format!(
+                "the image is not reproducible: packed twice from one plan it is {} and {}; a content changed while it was read",
+                packed.id, stored.packed.id
+            );
+            return Err(Failure { exit: Exit::Differs, message });
+        }
+        self.report.took("compress", begun.elapsed().as_secs_f64());
+        Ok((Product { packed: stored.packed.clone(), stored: Some(stored) }, files))
+    }
+
+    /// Writes the files; what is to be told of them.
+    pub(super) async fn write_files(&mut self, stored: Stored, names: &[Reference]) -> Result<Vec<OutputFacts>, Failure> {
+        let begun = Instant::now();
+        self.progress.step("writing files");
+        let outputs: Vec<_> = self.request.output.files().cloned().collect();
+        let (names, cancel) = (names.to_vec(), Cancel::default());
+        let _guard = cancel.guard();
+        let writing = tokio::task::spawn_blocking(move || {
+            let mut facts = vec![];
+            for output in outputs {
+                let written = files::write(&stored, &output, &names, &cancel)?;
+                facts.push(OutputFacts {
+                    transport: output.shape.transport(),
+                    path: Some(output.path.display().to_string()),
+                    names: written.names,
+                    manifest: written.manifest.map(|digest| digest.to_string()),
+                    compression: Some(stored.blob.compression.to_string()),
+                    size: Some(stored.blob.size),
+                });
+            }
+            Ok::<_, FileError>(facts)
+        });
+        let facts = writing.await.map_err(|error| Failure::internal(error.to_string()))??;
+        self.report.took("write", begun.elapsed().as_secs_f64());
+        Ok(facts)
+    }
+
+    /// The names that the result gets in the engine.
+    pub(super) fn daemon_names(&self, names: &[Reference]) -> Vec<Reference> {
+        let outputs = &self.request.output.outputs;
+        if outputs.is_empty() {
+            return names.to_vec();
+        }
+        let mut in_daemon: Vec<Reference> = vec![];
+        for output in outputs {
+            match output {
+                Output::Daemon(Some(name)) => in_daemon.push(name.clone()),
+                Output::Daemon(None) => in_daemon.extend_from_slice(names),
+                Output::File(_) => {}
+            }
+        }
+        in_daemon
+    }
+}
