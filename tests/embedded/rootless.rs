@@ -128,3 +128,19 @@ fn with_one_id_changes_of_ids_are_faked() {
         assert_eq!(running.wait().await.unwrap(), 137);
     });
 }
+
+#[test]
+fn root_can_use_every_tier() {
+    let ground = Ground::new();
+    block(async {
+        for report in probe_tiers(Path::new(super::SLIM), ground.folder.path()).await {
+            assert_eq!(report.outcome, Ok(vec![]), "{}", report.tier);
+        }
+        // Root maps its own ids, whatever is granted to others.
+        let script = "id -u; touch /tmp/x && chown 70000:33 /tmp/x && stat -c '%u %g' /tmp/x; cat /proc/self/uid_map";
+        let said = run(&ground, super::SLIM, Tier::SubordinateIds, 0, script).await;
+        assert!(said.1.starts_with("0\n70000 33\n"), "{said:?}");
+        assert_eq!(said.1.split_ascii_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["0", "0"], "{said:?}");
+        assert_eq!(Runner::choose(super::SLIM.into(), ground.folder.path()).await.unwrap().tier(), Tier::Root);
+    });
+}
