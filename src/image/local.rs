@@ -119,7 +119,7 @@ impl Place {
             }
             Place::Directory(path) => {
                 // Our own files are of no image.
-                let own: Vec<PathBuf> = store.into_iter().chain([std::env::temp_dir()]).collect();
+                let own: Vec<PathBuf> = store.into_iter().collect();
                 let listed = rootfs::open(path, &own).and_then(|mut packer| {
                     let (tree, skipped) = packer.list()?;
                     Ok(Listed { tree, skipped, reader: Box::new(packer) })
