@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use slim::image::transport::files::Archive;
-use slim::image::transport::files::Files;
+use slim::image::transport::files::{Archive, Files};
 use slim::image::transport::platform::Platform;
 use slim::image::transport::section::Section;
 use slim::image::transport::{TransportError, docker_archive, oci};

@@ -1,8 +1,7 @@
 //! Layers: two of them, cut out of any bytes, become directories of the store, one tree, and nothing else.
 #![no_main]
 
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use slim::image::config::ImageConfig;
@@ -16,15 +15,11 @@ use slim::image::transport::{LayerBlob, LayeredImage};
 use slim::image::tree::{EntryId, Kind};
 use slim::pack::digest_of;
 
-/// In memory, for speed; what comes out of the store would be seen beside it.
-fn folder() -> &'static Path {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
-    FOLDER.get_or_init(|| tempfile::tempdir_in("/dev/shm").expect("a temporary folder")).path()
-}
-
 fuzz_target!(|data: &[u8]| {
     let _ = Index::from_bytes(data).map(|index| merge([&index, &index].into_iter(), 0, &[]));
-    let store = Store::open(&folder().join("store")).expect("the store can be opened");
+    // In memory, for speed; what comes out of the store would be seen beside it.
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a temporary folder");
+    let store = Store::open(&folder.path().join("store")).expect("the store can be opened");
     let (one, other) = data.split_at(data.len() / 1024 * 512);
     let blob = |bytes: &[u8]| {
         let section = Section::new(Arc::new(bytes.to_vec()), bytes.len() as u64);
@@ -46,6 +41,6 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     store.prune(0).expect("nothing stands in the way");
-    let names = std::fs::read_dir(folder()).expect("the folder is there");
+    let names = std::fs::read_dir(folder.path()).expect("the folder is there");
     assert_eq!(names.count(), 1, "something is beside the store");
 });

@@ -101,11 +101,14 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
-    /// Old engines write fields that say nothing, and newer ones leave them out.
+    /// Old engines write fields that say nothing, newer ones leave them out, and what reads their answers may put them in.
     #[must_use]
-    pub fn without_empty_texts(mut self) -> RunConfig {
+    pub fn without_what_says_nothing(mut self) -> RunConfig {
         for text in [&mut self.user, &mut self.working_dir, &mut self.stop_signal] {
             text.take_if(|text| text.is_empty());
+        }
+        for names in [&mut self.volumes, &mut self.exposed_ports] {
+            names.take_if(|names| names.is_empty());
         }
         self
     }

@@ -119,7 +119,7 @@ impl Place {
             }
             Place::Directory(path) => {
                 // Our own files are of no image.
-                let own: Vec<PathBuf> = store.into_iter().chain([std::env::temp_dir()]).collect();
+                let own: Vec<PathBuf> = store.into_iter().collect();
                 let listed = rootfs::open(path, &own).and_then(|mut packer| {
                     let (tree, skipped) = packer.list()?;
                     Ok(Listed { tree, skipped, reader: Box::new(packer) })
@@ -167,7 +167,9 @@ fn as_told_by_a_daemon(config: ImageConfig) -> ImageConfig {
         os_features: None,
         author: filled(config.author),
         created,
-        config: config.config.map(|run| RunConfig { other: std::collections::BTreeMap::new(), ..run.without_empty_texts() }),
+        config: config
+            .config
+            .map(|run| RunConfig { other: std::collections::BTreeMap::new(), ..run.without_what_says_nothing() }),
         ..config
     }
 }
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn a_configuration_is_what_a_daemon_would_say() {
         let text = r#"{"architecture":"amd64","os":"linux","created":"2024-05-06T07:08:09.500000000Z","author":"","variant":"",
-            "config":{"Hostname":"","User":"","WorkingDir":"","Env":null,"Cmd":[],"Image":"sha256:1"},
+            "config":{"Hostname":"","User":"","WorkingDir":"","Env":null,"Cmd":[],"Image":"sha256:1","Volumes":{}},
             "docker_version":"20.10","rootfs":{"type":"layers","diff_ids":[]}}"#;
         let config = as_told_by_a_daemon(serde_json::from_str(text).unwrap());
         let expected = r#"{"architecture":"amd64","os":"linux","created":"2024-05-06T07:08:09.5Z","config":{"Cmd":[]},"rootfs":{"type":"layers","diff_ids":[]}}"#;

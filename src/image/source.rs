@@ -79,7 +79,7 @@ impl SourceImage {
                 os_features: None,
                 author: filled(inspected.author),
                 created: filled(inspected.created),
-                config: run.map(RunConfig::without_empty_texts),
+                config: run.map(RunConfig::without_what_says_nothing),
                 rootfs,
                 history: vec![],
             },

@@ -321,6 +321,16 @@ fn damaged_requests_are_errors() {
     assert!(absent.is_err_and(|error| error.to_string().contains("absent")));
 }
 
+/// Every machine and every container has a file system at `/dev/pts`.
+#[test]
+fn of_what_is_mounted_below_only_the_place_is_listed() {
+    let listing = list(options(Path::new("/dev")));
+    assert_eq!(listing.get(b"/pts").kind, Kind::Directory);
+    assert!(!listing.paths().iter().any(|path| path.starts_with("/pts/")));
+    let reason = "listed without what is in it: another file system is mounted here";
+    assert!(listing.skipped.contains(&(b"/pts".to_vec(), reason.to_owned())), "{:?}", listing.skipped);
+}
+
 /// Needs the right to mount; where that is missing the tests with real containers still cover it.
 #[test]
 fn what_mounts_hide_is_seen() {

@@ -181,3 +181,35 @@ fn seekable(path: &Path, max_unpacked_size: u64) -> io::Result<Section> {
     }
     Section::of_file(spool)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::image::layer::fixture;
+
+    #[test]
+    fn what_cannot_be_passed_over_goes_to_a_file_of_bounded_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = fixture::Archive::default().file("large", &[7; 5000]).file("name", b"content").finish();
+        let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+        gzip.write_all(&bytes).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for content in [&bytes, &gzip] {
+            let opened = std::thread::scope(|scope| {
+                scope.spawn(|| std::fs::write(&pipe, content).unwrap());
+                Archive::open(&pipe, 1 << 20)
+            });
+            assert_eq!(opened.unwrap().document("name").unwrap(), b"content");
+            let file = folder.path().join("file");
+            std::fs::write(&file, content).unwrap();
+            assert_eq!(Archive::open(&file, 1 << 20).unwrap().document("name").unwrap(), b"content");
+        }
+        let said = Archive::open(&folder.path().join("file"), 5000).unwrap_err().to_string();
+        assert!(said.contains("--max-unpacked-size"), "{said}");
+        assert!(Archive::open(folder.path(), 1).unwrap_err().to_string().contains("it is a directory"));
+    }
+}
