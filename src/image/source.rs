@@ -213,7 +213,7 @@ async fn greet(channel: Box<dyn Channel>, setup: PackerSetup) -> Result<Packer, 
 }
 
 /// A time as the engine writes it: seconds since 1970 and nanoseconds.
-fn moment(text: &str) -> Option<(i64, u32)> {
+pub(crate) fn moment(text: &str) -> Option<(i64, u32)> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     Some((time.unix_timestamp(), time.nanosecond()))
 }

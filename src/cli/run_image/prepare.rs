@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bollard::models::MountType;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -18,6 +19,9 @@ use crate::engine::options::security::Seccomp;
 use crate::exit::Exit;
 use crate::image::config::RunConfig;
 use crate::image::reference::{FileSource, ImageSource};
+use crate::image::source::moment;
+use crate::image::store::merge::merge;
+use crate::image::store::read::LayerFiles;
 use crate::image::store::{Flavour, Store, StoredLayer};
 use crate::image::transport;
 
@@ -64,7 +68,7 @@ pub(super) fn prepare(
     tell: &(dyn Fn(String) + Sync),
 ) -> Result<Prepared, Failure> {
     let (config, layers, directories) = match &request.source {
-        ImageSource::File(file) => unpack(request, file, tier, tell)?,
+        ImageSource::File(file) => unpack(request, file, tier, &state.with_file_name("patch"), tell)?,
         ImageSource::Rootfs(directory) => {
             let directory = directory.canonicalize().map_err(|error| Failure {
                 exit: Exit::Image,
@@ -84,7 +88,14 @@ pub(super) fn prepare(
 
 type Unpacked = (RunConfig, Vec<StoredLayer>, Vec<PathBuf>);
 
-fn unpack(request: &RunRequest, file: &FileSource, tier: Tier, tell: &(dyn Fn(String) + Sync)) -> Result<Unpacked, Failure> {
+/// Unpacks what the store lacks. `patch` is a directory that can be made for what overlayfs does not show of the layers.
+fn unpack(
+    request: &RunRequest,
+    file: &FileSource,
+    tier: Tier,
+    patch: &Path,
+    tell: &(dyn Fn(String) + Sync),
+) -> Result<Unpacked, Failure> {
     let of_image = |error: &dyn std::fmt::Display| Failure { exit: Exit::Image, message: error.to_string() };
     let image = transport::open(file, &request.platform, request.max_unpacked_size).map_err(|error| of_image(&error))?;
     let of_store = |error: crate::image::store::StoreError| of_image(&error);
@@ -92,8 +103,13 @@ fn unpack(request: &RunRequest, file: &FileSource, tier: Tier, tell: &(dyn Fn(St
     let flavour = if tier == Tier::Root { Flavour::Root } else { Flavour::User };
     let told = |done: usize, all: usize| tell(format!("unpacking layers: {done} of {all}"));
     let layers = store.unpack(&image, flavour, request.max_unpacked_size, &told).map_err(of_store)?;
+    let created = image.config.created.as_deref().and_then(moment).map_or(0, |(seconds, _)| seconds);
+    let merged = merge(layers.iter().map(|layer| &*layer.index), created, &[]).map_err(|error| of_image(&error))?;
+    std::fs::create_dir(patch).map_err(|error| Failure::internal(format!("no directory for temporary files: {error}")))?;
+    let is_patched = LayerFiles::new(layers.clone(), Arc::new(merged)).patch(flavour, patch).map_err(of_store)?;
     // overlayfs wants the topmost first.
-    let directories = layers.iter().rev().map(|layer| layer.files.clone()).collect();
+    let patch = is_patched.then(|| patch.to_owned());
+    let directories = patch.into_iter().chain(layers.iter().rev().map(|layer| layer.files.clone())).collect();
     Ok((image.config.config.unwrap_or_default(), layers, directories))
 }
 
