@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 
 use super::container::Container;
-use super::docker::{Engine, EngineError};
+use super::docker::{Engine, EngineError, Kind};
 use super::options::RunOptions;
 use super::options::mounts::MountRequest;
 use super::workspace::Workspace;
@@ -76,7 +76,7 @@ impl Copies {
         let container = engine.create("volumes", body).await?;
         for target in only_mounts.mounts.iter().filter_map(writable_target) {
             let archive = directory.path().join(format!("volume-{}", copies.copies.len()));
-            match copy(&container, &target, &archive).await? {
+            match copy(&container, &target, &archive, engine.kind == Kind::Podman).await? {
                 Ok(()) => copies.copies.push(Copy { target, archive }),
                 Err(reason) => copies.shared.push(Shared { target, reason }),
             }
@@ -127,8 +127,14 @@ impl Copies {
     }
 }
 
-/// Writes what is below `target` to a file; the inner error: why that cannot be.
-async fn copy(container: &Container, target: &str, archive: &PathBuf) -> Result<Result<(), String>, EngineError> {
+/// Writes what is below `target` to a file; the inner error: why that cannot be. `must_be_plain`: the engine would not give
+/// the copy's own directory its owner and mode.
+async fn copy(
+    container: &Container,
+    target: &str,
+    archive: &PathBuf,
+    must_be_plain: bool,
+) -> Result<Result<(), String>, EngineError> {
     let mut file = File::options().read(true).write(true).create_new(true).open(archive).await.map_err(own_disk)?;
     let inside = format!("{}/.", target.trim_end_matches('/'));
     let mut parts = std::pin::pin!(container.download(&inside));
@@ -146,20 +152,25 @@ async fn copy(container: &Container, target: &str, archive: &PathBuf) -> Result<
         file.write_all(&bytes).await.map_err(own_disk)?;
     }
     file.flush().await.map_err(own_disk)?;
-    name_directory(&mut file).await.map_err(own_disk)?;
+    let is_plain = name_directory(&mut file).await.map_err(own_disk)?;
+    if must_be_plain && !is_plain {
+        return Ok(Err("Podman does not give a copy the owner and mode of the directory".to_owned()));
+    }
     Ok(Ok(()))
 }
 
 /// Calls the archive's first entry, the directory itself, `/`. Where it is called `.`, an engine that unpacks the archive
-/// passes over it, and so over the directory's mode and owner: who isn't root could not write to the copy.
-async fn name_directory(file: &mut File) -> std::io::Result<()> {
+/// passes over it, and so over the directory's mode and owner: who isn't root could not write to the copy. Whether the
+/// directory is as an engine makes one.
+async fn name_directory(file: &mut File) -> std::io::Result<bool> {
     let mut block = [0; BLOCK];
     file.rewind().await?;
     match file.read_exact(&mut block).await {
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(true),
         read => read?,
     };
     let mut header = tar::Header::from_byte_slice(&block).clone();
+    let is_plain = header.uid().ok() == Some(0) && header.gid().ok() == Some(0) && header.mode().ok().is_some_and(is_plain_mode);
     if header.entry_type().is_dir() && matches!(&*header.path_bytes(), b"." | b"./") {
         header.as_old_mut().name = [0; 100];
         header.as_old_mut().name[0] = b'/';
@@ -168,7 +179,11 @@ async fn name_directory(file: &mut File) -> std::io::Result<()> {
         file.write_all(header.as_bytes()).await?;
         file.flush().await?;
     }
-    Ok(())
+    Ok(is_plain)
+}
+
+fn is_plain_mode(mode: u32) -> bool {
+    mode & 0o7777 == 0o755
 }
 
 /// Where something is mounted that the program can change and that is not fresh for each container anyway.
