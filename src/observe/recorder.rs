@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use slim_sensor::calls::{Abi, HERE};
 use slim_sensor::wire::Record;
 
-use super::observation::{Counters, End, Fanotify, Header, Mount, Observation, PathUse, Phase, PhaseKind, Process};
+use super::observation::{Access, Counters, End, Fanotify, Header, Mount, Observation, PathUse, Phase, PhaseKind, Process};
 
 /// See the module. Clones share what they gather.
 #[derive(Debug, Clone, Default)]
@@ -91,10 +91,15 @@ impl Recorder {
         self.gathered().losses.clone()
     }
 
-    /// How often programs were executed, by the path as it was written, where that was several times.
+    /// How often each program was executed, by the path as it was written.
     #[must_use]
     pub fn executed(&self) -> BTreeMap<Vec<u8>, u64> {
-        self.gathered().executed.clone()
+        let gathered = self.gathered();
+        // A monitor tells the number only where it is more than one.
+        let once = gathered.uses.iter().filter(|path_use| path_use.access == Access::Exec);
+        let mut executed: BTreeMap<Vec<u8>, u64> = once.map(|path_use| (path_use.path.clone(), 1)).collect();
+        executed.extend(gathered.executed.clone());
+        executed
     }
 
     /// The observation; the recorder is empty then.

@@ -65,6 +65,19 @@ fn a_slim_image_that_does_not_stop_is_no_success() {
 }
 
 #[test]
+fn a_program_that_is_restarted_over_and_over_is_told_of() {
+    let worker = b"#!/bin/sh\ncat /app/settings > /dev/null || exit 1\nexec sleep 1000\n";
+    let image = page().file("/app/worker", worker, 0o755).file("/app/settings", b"all", 0o644);
+    let image = image.shell_cmd("(while :; do /app/worker; sleep 0.1; done) & httpd -f -p 8080 -h /www");
+    let image = image.build();
+    let words = ["--http-probe", "--exec", "sleep 2; cat /app/settings"];
+    let plan = PlanFile::of(&image, &words).with(&Change::Remove("/app/settings"));
+    let words = [&["--verify=strict", "--repair-rounds", "0"], &words[..]].concat();
+    let run = build_of_plan(&image, &plan, &Tag::new(), &words).run().fails(8, "`/app/worker` was started ");
+    assert!(run.stderr().contains(" times, and 1 times in the original image"), "{}", run.stderr());
+}
+
+#[test]
 fn what_is_kept_unverified_says_so() {
     let image = page().build();
     let plan = PlanFile::of(&image, &[]).with(&Change::Remove("/www/index.html"));

@@ -160,7 +160,7 @@ pub struct Observed {
     pub course: Course,
     /// The target's log: all where it was asked for, else its end.
     pub log: Vec<String>,
-    /// How often programs were executed, where that was several times.
+    /// How often each program was executed, by the path as it was written.
     pub executed: BTreeMap<Vec<u8>, u64>,
     /// How the engine or the stub refused to start the program, where they did.
     pub start_failure: Option<String>,
