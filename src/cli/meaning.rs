@@ -3,7 +3,7 @@
 use slim_probes::{CrawlOptions, ExecCommand, HttpCommand, HttpOptions, read_command_file};
 
 use super::failure::Failure;
-use super::request::{self, BuildRequest, KeepFlags, ProbeFlags};
+use super::request::{self, KeepFlags, ProbeFlags};
 use crate::engine::docker::Credentials;
 use crate::engine::options::RunOptions;
 use crate::engine::options::environment::Variable;
@@ -89,8 +89,8 @@ fn names_requests(flags: &ProbeFlags) -> bool {
 
 /// Credentials for a pull: those that were given, else those that `docker login` stored.
 #[must_use]
-pub fn credentials(request: &BuildRequest, image: &ImageName) -> Option<Credentials> {
-    if let Some(given) = &request.credentials {
+pub fn credentials(given: Option<&super::request::Credentials>, image: &ImageName) -> Option<Credentials> {
+    if let Some(given) = given {
         return Some(Credentials { account: given.account.clone(), secret: given.secret.0.clone() });
     }
     match docker_credential::get_credential(&image.registry()) {

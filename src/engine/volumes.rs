@@ -17,9 +17,10 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 
 use super::container::Container;
-use super::docker::{Engine, EngineError, Kind};
+use super::docker::{EngineError, Kind};
 use super::options::RunOptions;
 use super::options::mounts::MountRequest;
+use super::runtime::Runtime;
 use super::workspace::Workspace;
 
 /// Most bytes of one volume that are copied: test data, not somebody's database.
@@ -57,12 +58,18 @@ impl Copies {
     ///
     /// # Errors
     /// [`EngineError`]; also where our own disk is full.
-    pub async fn take(engine: &Engine, image: &str, options: &RunOptions) -> Result<Copies, EngineError> {
+    pub async fn take(runtime: Runtime<'_>, image: &str, options: &RunOptions) -> Result<Copies, EngineError> {
         let mut copies = Copies::default();
         let writable: Vec<&MountRequest> = options.mounts.iter().filter(|request| writable_target(request).is_some()).collect();
         if writable.is_empty() {
             return Ok(copies);
         }
+        let Runtime::Docker(engine, _) = runtime else {
+            let shared = writable.iter().filter_map(|request| writable_target(request));
+            copies.shared =
+                shared.map(|target| Shared { target, reason: "slim's own engine does not copy it".to_owned() }).collect();
+            return Ok(copies);
+        };
         let directory = Workspace::create(&std::env::temp_dir()).map_err(own_disk)?;
         let only_mounts = RunOptions { mounts: writable.into_iter().cloned().collect(), ..RunOptions::default() };
         let body = ContainerCreateBody {

@@ -18,6 +18,7 @@ mod helper;
 mod inside;
 pub mod message;
 mod mounts;
+mod owners;
 mod process;
 mod profile;
 mod root;
