@@ -1,5 +1,6 @@
 //! Command lines, and what they come to.
 
+use super::super::engines::EngineChoice;
 use super::*;
 use crate::cli::args::{Cli, Verb};
 use crate::engine::options::mounts::MountRequest;
@@ -37,6 +38,7 @@ fn request(words: &[&str]) -> Result<BuildRequest, UsageError> {
 fn a_bare_command_line() {
     let got = request(&["app"]).unwrap();
     let expected = BuildRequest {
+        engine: EngineChoice::Auto,
         image: ImageSource::parse("app").unwrap(),
         platform: Platform::of_host(),
         max_unpacked_size: 100 << 30,

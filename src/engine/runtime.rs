@@ -54,7 +54,7 @@ impl Runtime<'_> {
 #[derive(Debug, Clone)]
 pub enum Contained {
     /// Of a daemon, with the path of our program in it.
-    Docker(Container, String),
+    Docker(Box<Container>, String),
     /// Of slim's own.
     Embedded(Arc<ObservedContainer>),
 }

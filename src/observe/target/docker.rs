@@ -79,7 +79,7 @@ pub(super) async fn start(
     let options = monitor::Options { meeting: stub.meeting.clone(), senses: stub.senses };
     let order = vec![program.path(), hidden::MONITOR.to_owned(), hidden::to_json(&options)];
     let (monitor, inspected) = tokio::join!(container.exec(order, true), container.inspect());
-    let container = Contained::Docker(container, program.path());
+    let container = Contained::Docker(Box::new(container), program.path());
     let (monitor, exec) = match monitor {
         Ok(started) => started,
         Err(error) => return Err(start_failure(&container, &error.to_string()).await),
