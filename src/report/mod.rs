@@ -85,6 +85,17 @@ pub struct EngineFacts {
     pub reason: String,
 }
 
+impl EngineFacts {
+    /// The name of slim's own.
+    pub const EMBEDDED: &str = "embedded";
+
+    /// It is slim's own.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.name == EngineFacts::EMBEDDED
+    }
+}
+
 /// The source image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageFacts {

@@ -161,13 +161,14 @@ pub(super) fn given(inside: &Inside, spec: &ContainerSpec) -> Result<(), SetUpEr
                     flags |= MsFlags::MS_NODEV;
                 }
             }
-            Mounted::Volume => {
+            Mounted::Volume(source) => {
                 let step = || format!("make a volume at `{}`", mount.target);
                 let place = inside.make(target, Kind::Directory).during(step)?;
                 let (volumes, aside) = (spec.state.join("volumes"), spec.state.join("aside"));
                 let volume = volumes.join(number.to_string());
                 let made = fs::create_dir_all(&volumes).and_then(|()| fs::create_dir_all(&aside));
-                made.and_then(|()| copy::directory(&place.path(), &volume, &aside)).during(step)?;
+                let source = source.clone().unwrap_or_else(|| place.path());
+                made.and_then(|()| copy::directory(&source, &volume, &aside)).during(step)?;
                 bind(&volume, &place).during(step)?;
                 flags |= MsFlags::MS_NODEV;
             }

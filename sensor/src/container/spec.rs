@@ -80,8 +80,8 @@ pub struct Mount {
 pub enum Mounted {
     /// A file or directory of this machine.
     Bind(PathBuf),
-    /// A new directory with what the root has at the target.
-    Volume,
+    /// A new directory with what is in this directory of this machine; `None`: with what the root has at the target.
+    Volume(Option<PathBuf>),
     /// Memory, with options as mount(8) takes them; Docker's `noexec,nosuid,nodev` come first.
     Tmpfs(Vec<String>),
 }

@@ -187,7 +187,7 @@ impl Build<'_> {
     fn engine_name(&self, chosen: &Chosen) -> String {
         match self.engines.connected().filter(|_| !chosen.is_embedded) {
             Some(engine) => format!("{} {}", engine.kind, engine.version),
-            None => "embedded".to_owned(),
+            None => EngineFacts::EMBEDDED.to_owned(),
         }
     }
 

@@ -10,7 +10,7 @@ use bollard::container::LogOutput;
 use bollard::errors::Error as Api;
 use futures_util::{StreamExt, stream};
 use slim_sensor::Meeting;
-use slim_sensor::container::spec::{Mount, OWN_EXECUTABLE, ProcessSpec};
+use slim_sensor::container::spec::{Mount, Mounted, OWN_EXECUTABLE, ProcessSpec};
 use slim_sensor::stub::StubSpec;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -42,6 +42,8 @@ pub struct StubOptions<'a> {
     pub stub: &'a StubSpec,
     /// The command line.
     pub command: &'a [String],
+    /// What volumes at these places begin with: directories of this machine.
+    pub volumes: &'a [(String, PathBuf)],
     /// Its standard input is wanted, and what it puts out.
     pub attach: bool,
     /// It has no terminal, whatever the options say.
@@ -89,6 +91,11 @@ impl Embedded {
         what: StubOptions<'_>,
     ) -> Result<ObservedStart, EmbeddedError> {
         let mut spec = self.specify(image, root, options)?;
+        for mount in &mut spec.mounts {
+            if let Some((_, directory)) = what.volumes.iter().find(|(target, _)| *target == mount.target) {
+                mount.what = Mounted::Volume(Some(directory.clone()));
+            }
+        }
         let monitor = monitor::start(self.runner().executable(), what.stub.senses).map_err(RunnerError::Talk)?;
         let connection = monitor.door.connection().map_err(RunnerError::Talk)?;
         let bounding = spec.process.capabilities.bounding;

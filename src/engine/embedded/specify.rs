@@ -127,7 +127,7 @@ fn environment(options: &RunOptions, config: &RunConfig, home: &[u8], hostname: 
 /// What is mounted: what was asked for, and where the root is read-only the image's volumes, which can be written all the same.
 /// (Where it is not, a volume of the image is a directory like others: it has the image's files, and goes with the container.)
 fn mounts(options: &RunOptions, config: &RunConfig) -> Result<Vec<Mount>, EmbeddedError> {
-    let fresh = |target: &str| Mount { target: target.to_owned(), what: Mounted::Volume, read_only: false };
+    let fresh = |target: &str| Mount { target: target.to_owned(), what: Mounted::Volume(None), read_only: false };
     let mut mounts = vec![];
     for request in &options.mounts {
         mounts.push(match request {

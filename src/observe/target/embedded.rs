@@ -21,7 +21,8 @@ pub(super) async fn start(
 ) -> Result<(Started, Facts), TargetError> {
     let root = engine.root(&spec.image, |_, _| {}).await?;
     let (attach, no_terminal) = (spec.input.is_some(), spec.has_input());
-    let what = StubOptions { stub: &spec.stub, command: &spec.command, attach, no_terminal };
+    let volumes_of = volumes.map(Copies::directories).unwrap_or_default();
+    let what = StubOptions { stub: &spec.stub, command: &spec.command, volumes: &volumes_of, attach, no_terminal };
     let started = engine.start_observed(&spec.image, &root, &spec.options, what).await;
     let ObservedStart { container, monitor, monitor_exit, attached, mounts, hostname } =
         started.map_err(|error| match error {
@@ -49,7 +50,7 @@ fn mounted(mount: &Mounted, volumes: Option<&Copies>) -> Mount {
     let shows = match mount.what {
         _ if volumes.is_some_and(|volumes| volumes.replaces(&target)) => Shows::User,
         What::Bind(_) => Shows::User,
-        What::Volume => Shows::Image,
+        What::Volume(_) => Shows::Image,
         What::Tmpfs(_) => Shows::Engine,
     };
     Mount { target, shows }
