@@ -48,7 +48,8 @@ fn with_plan(image: &Image) -> crate::support::Run {
 /// `slim build SOURCE` by a plan; the id of what comes of it.
 fn by_plan(source: &str, plan: &Path, words: &[&str]) -> (String, Image) {
     let tag = name("from-file");
-    let mut slim = Slim::new(&[&["build", source, "--tag", &tag.name, "--plan", plan.to_str().unwrap()], words].concat());
+    let into_daemon = ["--tag", &tag.name, "--output", "docker-daemon:"];
+    let mut slim = Slim::new(&[&["build", source, "--plan", plan.to_str().unwrap()], &into_daemon[..], words].concat());
     let cache = slim.folder().join("cache");
     slim.command().env("XDG_CACHE_HOME", &cache);
     let run = slim.run().ok();
@@ -216,7 +217,7 @@ fn a_directory_is_an_image() {
     std::fs::write(&plan, json!({"version": 2, "image": "rootfs", "entries": kept}).to_string()).unwrap();
     let tag = name("rootfs");
     let source = format!("rootfs:{}", folder.path().join("root").display());
-    let words = ["build", &source, "--tag", &tag.name, "--plan", plan.to_str().unwrap()];
+    let words = ["build", &source, "--tag", &tag.name, "--output", "docker-daemon:", "--plan", plan.to_str().unwrap()];
     let words =
         [&words[..], &["--cmd", r#"["sh", "-c", "busybox cat greeting; echo $A"]"#, "--workdir", "/", "--env", "A=b"]].concat();
     let run = Slim::new(&words).run().ok();
@@ -238,8 +239,8 @@ fn what_cannot_be_used_is_told() {
         slim.command().env("XDG_CACHE_HOME", cache);
         slim.run()
     };
-    let words = "is in no daemon, and cannot be run";
-    build(&[&saved, NO_HTTP]).fails(2, words);
+    let words = "is in no daemon, so `--engine docker` cannot run it";
+    build(&[&saved, "--engine", "docker", NO_HTTP]).fails(2, words);
     build(&["docker-archive:/nonexistent"]).fails(4, "`/nonexistent` cannot be read: No such file");
     build(&[&format!("{saved}:other:1")]).fails(4, &format!("there is no image `other:1`; there is `{}`", image.name));
     build(&[&format!("oci-archive:{}", path("app.tar"))]).fails(4, "name it `docker-archive:...`");

@@ -341,6 +341,27 @@ pub(crate) fn opened(file: BorrowedFd<'_>) -> nix::Result<Opened> {
 /// Reads from another process's memory; fewer bytes than asked for where its mapping ends.
 pub(crate) fn read_memory(process: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let remote = [nix::sys::uio::RemoteIoVec { base: address as usize, len: buffer.len() }];
-    let local = &mut [io::IoSliceMut::new(buffer)];
-    Ok(nix::sys::uio::process_vm_readv(nix::unistd::Pid::from_raw(process), local, &remote)?)
+    let read = {
+        let local = &mut [io::IoSliceMut::new(buffer)];
+        nix::sys::uio::process_vm_readv(nix::unistd::Pid::from_raw(process), local, &remote)
+    };
+    match read {
+        // Seccomp profiles refuse the call where they don't refuse the file, which asks for the same rights.
+        Err(Errno::EPERM) => read_memory_file(process, address, buffer),
+        other => Ok(other?),
+    }
+}
+
+/// As [`read_memory`], with its errors.
+fn read_memory_file(process: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let memory = std::fs::File::open(format!("/proc/{process}/mem")).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Errno::ESRCH.into(),
+        _ => error,
+    })?;
+    match std::os::unix::fs::FileExt::read_at(&memory, buffer, address) {
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => Err(Errno::EFAULT.into()),
+        // Of a process that is gone, nothing.
+        Ok(0) => Err(Errno::ESRCH.into()),
+        other => other,
+    }
 }

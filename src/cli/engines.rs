@@ -41,6 +41,8 @@ pub struct Engines {
     progress: Arc<Progress>,
     docker: OnceCell<Engine>,
     embedded: OnceCell<Embedded>,
+    /// What runs is watched.
+    to_watch: bool,
     /// Images that the daemon may have of us.
     pub leftover: Leftover,
 }
@@ -50,7 +52,13 @@ impl Engines {
     #[must_use]
     pub fn new(host: Option<String>, executable: PathBuf, progress: Arc<Progress>) -> Engines {
         let (docker, embedded, leftover) = (OnceCell::new(), OnceCell::new(), Leftover::default());
-        Engines { host, executable, progress, docker, embedded, leftover }
+        Engines { host, executable, progress, docker, embedded, to_watch: true, leftover }
+    }
+
+    /// For a command that watches nothing.
+    #[must_use]
+    pub fn unwatched(self) -> Engines {
+        Engines { to_watch: false, ..self }
     }
 
     /// The file of this program.
@@ -88,7 +96,7 @@ impl Engines {
     pub async fn embedded(&self, max_unpacked_size: u64) -> Result<&Embedded, Failure> {
         let start = || async {
             sweep(None, &self.progress).await;
-            let engine = Embedded::start(self.executable.clone(), max_unpacked_size).await?;
+            let engine = Embedded::start(self.executable.clone(), max_unpacked_size, self.to_watch).await?;
             self.progress.messages.detail(format!("engine: slim itself, {}", engine.tier()));
             Ok(engine)
         };

@@ -93,7 +93,7 @@ fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
         }
         Verb::Run(arguments) => {
             let request = RunRequest::new(*arguments, &System)?;
-            let engines = Engines::new(general.host.clone(), own_executable()?, Arc::clone(progress));
+            let engines = Engines::new(general.host.clone(), own_executable()?, Arc::clone(progress)).unwatched();
             let exit_code = runtime.block_on(async {
                 let exit_code = run_image(&engines, request, progress).await;
                 let _ = engines.clean_up().await;

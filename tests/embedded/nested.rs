@@ -39,7 +39,7 @@ fn inside(slim: &str) {
             println!("\ntier {tier}: {said}");
         }
         let Some(best) = reports.iter().find(|report| report.outcome.is_ok()) else {
-            let error = Runner::choose(slim.into(), ground.folder.path()).await.unwrap_err().to_string();
+            let error = Runner::choose(slim.into(), ground.folder.path(), false).await.unwrap_err().to_string();
             assert_eq!(error.lines().count(), 4, "{error}");
             return;
         };

@@ -62,7 +62,7 @@ fn with_subordinate_ids_users_are_real() {
     let Some(slim) = part() else { return as_user("rootless::with_subordinate_ids_users_are_real", true) };
     let ground = Ground::new();
     block(async {
-        let runner = Runner::choose(slim.clone().into(), ground.folder.path()).await.unwrap();
+        let runner = Runner::choose(slim.clone().into(), ground.folder.path(), false).await.unwrap();
         assert_eq!(runner.tier(), Tier::SubordinateIds);
         let script = "id -u; touch /tmp/x && chown 33:33 /tmp/x && stat -c '%u %g' /tmp/x; echo y >/tmp/y; \
                       grep -E '^(CapEff|Groups)' /proc/self/status; echo $$; (echo x >/dev/null) && echo null; \
@@ -141,6 +141,6 @@ fn root_can_use_every_tier() {
         let said = run(&ground, super::SLIM, Tier::SubordinateIds, 0, script).await;
         assert!(said.1.starts_with("0\n70000 33\n"), "{said:?}");
         assert_eq!(said.1.split_ascii_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["0", "0"], "{said:?}");
-        assert_eq!(Runner::choose(super::SLIM.into(), ground.folder.path()).await.unwrap().tier(), Tier::Root);
+        assert_eq!(Runner::choose(super::SLIM.into(), ground.folder.path(), false).await.unwrap().tier(), Tier::Root);
     });
 }

@@ -21,10 +21,17 @@ pub struct Run {
     output: Output,
 }
 
+/// The engine that the tests are run on: `embedded`; empty, as slim chooses.
+pub fn engine() -> String {
+    std::env::var("SLIM_TEST_ENGINE").unwrap_or_default()
+}
+
 impl Slim {
-    /// `slim build IMAGE`, followed by words.
+    /// `slim build IMAGE`, followed by words; on the engine of `SLIM_TEST_ENGINE`, where that is set.
     pub fn build(image: &Image, words: &[&str]) -> Slim {
-        Slim::with(&image.client, &[&["build", &image.name], words].concat())
+        let engine = engine();
+        let engine: &[&str] = if engine.is_empty() { &[] } else { &["--engine", &engine] };
+        Slim::with(&image.client, &[&["build", &image.name], engine, words].concat())
     }
 
     /// Any command line.

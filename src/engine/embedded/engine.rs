@@ -67,13 +67,14 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// An engine in the first tier that works here. `executable`: slim itself.
+    /// An engine in the first tier that works here. `executable`: slim itself; `to_watch`: what its containers do is to be
+    /// watched.
     ///
     /// # Errors
     /// [`EmbeddedError`]: also where no tier works, with the reasons.
-    pub async fn start(executable: PathBuf, max_unpacked_size: u64) -> Result<Embedded, EmbeddedError> {
+    pub async fn start(executable: PathBuf, max_unpacked_size: u64, to_watch: bool) -> Result<Embedded, EmbeddedError> {
         let workspace = Workspace::create(&std::env::temp_dir()).map_err(EmbeddedError::Workspace)?;
-        let runner = Runner::choose(executable, workspace.path()).await?;
+        let runner = Runner::choose(executable, workspace.path(), to_watch).await?;
         Ok(Embedded { runner, workspace, max_unpacked_size, roots: Mutex::default(), containers: AtomicU32::new(0) })
     }
 

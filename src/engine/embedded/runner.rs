@@ -100,15 +100,18 @@ impl Runner {
         let _ = alive.wait_for(|alive| *alive == 0).await;
     }
 
-    /// A runner that works in the first tier which is possible here. `state` is a directory in which the containers'
-    /// state directories will be.
+    /// A runner that works in the first tier which is possible here, and in which programs can be watched where that is
+    /// `to_watch`. `state` is a directory in which the containers' state directories will be.
     ///
     /// # Errors
     /// [`RunnerError::NoTier`], with the reasons.
-    pub async fn choose(executable: PathBuf, state: &Path) -> Result<Runner, RunnerError> {
+    pub async fn choose(executable: PathBuf, state: &Path, to_watch: bool) -> Result<Runner, RunnerError> {
         let mut reports = vec![];
         for tier in Tier::ALL {
-            let report = tier.probe(&executable, state).await;
+            let mut report = tier.probe(&executable, state).await;
+            if to_watch && report.outcome.is_ok() {
+                report.outcome = report.outcome.and_then(|notes| tier.lets_watch().map(|()| notes));
+            }
             if report.outcome.is_ok() {
                 return Ok(Runner::new(executable, tier));
             }

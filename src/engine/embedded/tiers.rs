@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::Path;
 
 use slim_sensor::container::spec::{ContainerSpec, Ids, Root};
+use slim_sensor::monitor::parse_status;
 
 use super::runner::{Runner, RunnerError};
 use crate::engine::capabilities::CapabilitySet;
@@ -53,6 +54,19 @@ impl Tier {
         }
     }
 
+    /// Whether what runs in its containers can be watched; else why not.
+    pub(super) fn lets_watch(self) -> Result<(), String> {
+        const SYS_PTRACE: u64 = 1 << 19;
+        // Who made a user namespace may do anything to what is in it.
+        if self != Tier::Root {
+            return Ok(());
+        }
+        let status = std::fs::read("/proc/self/status").ok().and_then(|text| parse_status(&text));
+        let can = status.is_some_and(|status| status.capabilities & SYS_PTRACE != 0);
+        let lacking = "programs of other users cannot be watched without CAP_SYS_PTRACE; in a container, `--cap-add SYS_PTRACE`";
+        if can { Ok(()) } else { Err(lacking.to_owned()) }
+    }
+
     pub(super) async fn probe(self, executable: &Path, state: &Path) -> TierReport {
         let outcome = self.attempt(executable, state).await.map_err(|error| error.to_string());
         TierReport { tier: self, outcome }
@@ -75,7 +89,11 @@ impl Tier {
 pub async fn probe_tiers(executable: &Path, state: &Path) -> Vec<TierReport> {
     let mut reports = vec![];
     for tier in Tier::ALL {
-        reports.push(tier.probe(executable, state).await);
+        let mut report = tier.probe(executable, state).await;
+        if let (Ok(notes), Err(reason)) = (&mut report.outcome, tier.lets_watch()) {
+            notes.push(reason);
+        }
+        reports.push(report);
     }
     reports
 }
