@@ -3,6 +3,7 @@
 //! The tests run as root. What is to be run by somebody else, or killed, is this executable again with a part of the
 //! test to play ([`part`]).
 
+mod build;
 mod contract;
 mod endings;
 mod files;

@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::progress::Progress;
 use super::request::{Outside, run_options};
 use super::sources::{Search, find};
-use crate::engine::embedded::{Running, refuse_what_is_not_known};
+use crate::engine::embedded::{Running, publish};
 use crate::engine::options::RunOptions;
 use crate::image::reference::ImageSource;
 use crate::image::transport::platform::Platform;
@@ -42,7 +42,6 @@ impl RunRequest {
         if !args.command.is_empty() {
             options.command = Some(args.command);
         }
-        refuse_what_is_not_known(&options)?;
         Ok(RunRequest { source, platform, max_unpacked_size: args.max_unpacked_size, options })
     }
 }
@@ -59,6 +58,7 @@ pub async fn run_image(engines: &Engines, request: RunRequest, progress: &Arc<Pr
         max_unpacked_size: *max_unpacked_size,
         pull: true,
         credentials: None,
+        publishes: true,
         run: options,
     };
     let (image, _) = find(engines, source, search, progress).await?;
@@ -72,8 +72,14 @@ pub async fn run_image(engines: &Engines, request: RunRequest, progress: &Arc<Pr
     spec.process.input = true;
     progress.done();
     let (running, streams) = engine.runner().start(&spec, &[]).await?;
+    let running = Arc::new(running);
     for fallback in running.fallbacks() {
         progress.messages.info(fallback);
+    }
+    for port in &options.published_ports {
+        let failed = |error| Failure::usage(format!("port `{}` cannot be published: {error}", port.container));
+        let address = publish(&running, port).await.map_err(failed)?;
+        progress.messages.info(format!("port {} is at {address}", port.container));
     }
     let output = tokio::spawn(copy(streams.output, tokio::io::stdout()));
     let errors = streams.errors.map(|errors| tokio::spawn(copy(errors, tokio::io::stderr())));

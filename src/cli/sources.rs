@@ -33,6 +33,8 @@ pub(super) struct Search<'a> {
     pub pull: bool,
     /// With these, rather than what `docker login` stored.
     pub credentials: Option<&'a Credentials>,
+    /// Ports that are published are reached: not where all there is are probes.
+    pub publishes: bool,
     /// How they are run: all that is known of how a directory runs.
     pub run: &'a RunOptions,
 }
@@ -80,7 +82,7 @@ pub(super) async fn find(
         }
     };
     if found.1.is_embedded {
-        refuse_what_is_not_known(search.run)?;
+        refuse_what_is_not_known(search.run, search.publishes)?;
     }
     Ok(found)
 }

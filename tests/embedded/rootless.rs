@@ -1,7 +1,7 @@
 //! The same without root: this executable again, as a user without any rights.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use slim::engine::embedded::{Runner, RunnerError, Tier, probe_tiers};
@@ -11,38 +11,68 @@ use super::{Ground, PART, block, part};
 /// A user of nothing and nobody.
 const USER: u32 = 20001;
 
-/// Plays the rest of a test as the plain user; with subordinate ids where they are to be granted.
-fn as_user(name: &str, with_ids: bool) {
-    let place = tempfile::Builder::new().prefix("slim-rootless-").tempdir().unwrap();
-    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    // The build directory may be nobody's but ours.
-    let (test, slim) = (place.path().join("test"), place.path().join("slim"));
-    std::fs::copy(std::env::current_exe().unwrap(), &test).unwrap();
-    std::fs::copy(super::SLIM, &slim).unwrap();
-    let home = place.path().join("home");
-    std::fs::create_dir(&home).unwrap();
-    nix::unistd::chown(&home, Some(USER.into()), Some(USER.into())).unwrap();
-    // Another /etc, seen by that process alone.
-    let etc = place.path().join("etc");
-    let copied = Command::new("cp").args(["-a", "/etc"]).arg(&etc).status().unwrap();
-    assert!(copied.success());
-    let append = |file: &str, line: &str| {
-        let path = etc.join(file);
-        let mut text = std::fs::read_to_string(&path).unwrap_or_default();
-        text += line;
-        std::fs::write(path, text).unwrap();
-    };
-    append("passwd", "slim-test:x:20001:20001::/:/bin/sh\n");
-    if with_ids {
-        append("subuid", "slim-test:300000:65536\n");
-        append("subgid", "20001:300000:65536\n");
+/// Somebody without any rights, in a place of his own.
+pub(super) struct PlainUser {
+    place: tempfile::TempDir,
+}
+
+impl PlainUser {
+    /// With subordinate ids where they are to be granted.
+    pub(super) fn new(with_ids: bool) -> PlainUser {
+        let place = tempfile::Builder::new().prefix("slim-rootless-").tempdir().unwrap();
+        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let user = PlainUser { place };
+        std::fs::create_dir(user.home()).unwrap();
+        nix::unistd::chown(&user.home(), Some(USER.into()), Some(USER.into())).unwrap();
+        // Another /etc, seen by his processes alone.
+        let etc = user.place.path().join("etc");
+        let copied = Command::new("cp").args(["-a", "/etc"]).arg(&etc).status().unwrap();
+        assert!(copied.success());
+        let append = |file: &str, line: &str| {
+            let path = etc.join(file);
+            let mut text = std::fs::read_to_string(&path).unwrap_or_default();
+            text += line;
+            std::fs::write(path, text).unwrap();
+        };
+        append("passwd", "slim-test:x:20001:20001::/:/bin/sh\n");
+        if with_ids {
+            append("subuid", "slim-test:300000:65536\n");
+            append("subgid", "20001:300000:65536\n");
+        }
+        user
     }
-    let script = "mount --make-rprivate / && mount --bind \"$1\" /etc && cd / && shift && \
-                  exec setpriv --reuid 20001 --regid 20001 --clear-groups -- \"$@\"";
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-ec", script, "sh"]).arg(&etc).arg(&test);
-    command.args([&format!("embedded::{name}"), "--exact", "--nocapture", "--test-threads=1"]);
-    let status = command.env(PART, &slim).env("TMPDIR", &home).status().expect("util-linux is installed");
+
+    /// What he may write to.
+    pub(super) fn home(&self) -> PathBuf {
+        self.place.path().join("home")
+    }
+
+    /// A copy of an executable: the build directory may be nobody's but ours.
+    pub(super) fn copy(&self, executable: &Path, name: &str) -> PathBuf {
+        let copy = self.place.path().join(name);
+        std::fs::copy(executable, &copy).unwrap();
+        copy
+    }
+
+    /// A command of his, at home.
+    pub(super) fn command(&self, executable: &Path, words: &[&str]) -> Command {
+        let script = "mount --make-rprivate / && mount --bind \"$1\" /etc && cd \"$2\" && shift 2 && \
+                      exec setpriv --reuid 20001 --regid 20001 --clear-groups -- \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-ec", script, "sh"]).arg(self.place.path().join("etc")).arg(self.home()).arg(executable);
+        command.args(words).env("TMPDIR", self.home()).env("XDG_CACHE_HOME", self.home().join("cache"));
+        command
+    }
+}
+
+/// Plays the rest of a test as the plain user.
+fn as_user(name: &str, with_ids: bool) {
+    let user = PlainUser::new(with_ids);
+    let test = user.copy(&std::env::current_exe().unwrap(), "test");
+    let slim = user.copy(Path::new(super::SLIM), "slim");
+    let name = format!("embedded::{name}");
+    let mut command = user.command(&test, &[&name, "--exact", "--nocapture", "--test-threads=1"]);
+    let status = command.env(PART, &slim).status().expect("util-linux is installed");
     assert!(status.success());
 }
 

@@ -17,7 +17,7 @@ pub use daemon::Daemon;
 pub use image::{Builder, Image, busybox, debian_tools, large, shell, web};
 pub use proxy::Proxy;
 pub use running::{Running, until};
-pub use slim::{Run, Slim};
+pub use slim::{Run, Slim, engine};
 
 /// For jobs that end by themselves, which need no probe.
 pub const NO_HTTP: &str = "--http-probe=false";

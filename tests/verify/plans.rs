@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::json;
 
 use super::{Outside, PlanFile, Tag, build_of_plan, page};
-use crate::support::{Image, NO_HTTP, Run, Slim, docker, shell};
+use crate::support::{Image, NO_HTTP, Run, Slim, docker, engine, shell};
 
 /// Builds from a plan without running anything; the image's id.
 #[track_caller]
@@ -34,7 +34,9 @@ fn a_plan_is_packed_without_running_anything() {
     let started = ["events", "--since", &begun, "--until", &now(), "--filter", "event=start", "--format", format];
     let started = docker(&started);
     let own = started.lines().filter(|started| **started == id || **started == image.name).count();
-    assert_eq!(own, 1, "one container was started, the packer's:\n{started}");
+    // slim's own engine lists what was saved.
+    let packers = if engine() == "embedded" { 0 } else { 1 };
+    assert_eq!(own, packers, "no container was started but the packer's:\n{started}");
 }
 
 #[test]

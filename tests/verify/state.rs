@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::{Tag, verification};
-use crate::support::{Image, Slim, busybox, docker, docker_output, unique};
+use crate::support::{Image, Slim, busybox, docker, docker_output, engine, unique};
 
 /// Counts its starts in `/data/starts`, and tells the number; nothing of its answer is noise, also not its time.
 fn counter() -> Image {
@@ -30,15 +30,17 @@ fn assert_verified(image: &Image, volume: &str) {
 #[test]
 fn each_run_finds_the_state_of_the_first() {
     let image = counter();
-    let volume = unique("volume");
-    docker(&["volume", "create", &volume]);
-    let mount = format!("{volume}:/data");
-    let verified = std::panic::catch_unwind(|| assert_verified(&image, &mount));
-    let starts = docker_output(&["run", "--rm", "-v", &mount, &image.name, "cat", "/data/starts"]);
-    docker(&["volume", "rm", &volume]);
-    verified.unwrap();
-    assert_eq!(starts.stdout, b"1\n", "the volume is the user's: one run changes it");
-
+    // Names of volumes are a daemon's.
+    if engine() != "embedded" {
+        let volume = unique("volume");
+        docker(&["volume", "create", &volume]);
+        let mount = format!("{volume}:/data");
+        let verified = std::panic::catch_unwind(|| assert_verified(&image, &mount));
+        let starts = docker_output(&["run", "--rm", "-v", &mount, &image.name, "cat", "/data/starts"]);
+        docker(&["volume", "rm", &volume]);
+        verified.unwrap();
+        assert_eq!(starts.stdout, b"1\n", "the volume is the user's: one run changes it");
+    }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("starts");
     std::fs::write(&file, "41\n").unwrap();

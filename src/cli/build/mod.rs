@@ -199,6 +199,7 @@ impl Build<'_> {
             max_unpacked_size: self.request.max_unpacked_size,
             pull: self.request.pull,
             credentials: self.request.credentials.as_ref(),
+            publishes: false,
             run: &self.request.run,
         };
         let (image, chosen) = find(self.engines, &self.request.image, search, self.progress).await?;

@@ -169,7 +169,8 @@ async fn find_both(
     let platform = Platform::of_host();
     let max_unpacked_size = request.max_unpacked_size;
     let run = &request.run;
-    let search = Search { engine, platform: &platform, max_unpacked_size, pull: false, credentials: None, run };
+    let (platform, publishes) = (&platform, false);
+    let search = Search { engine, platform, max_unpacked_size, pull: false, credentials: None, publishes, run };
     let (image, chosen) = find(engines, &request.image, search, progress).await?;
     let fat = match fat {
         Some(source) => Some(find(engines, source, search, progress).await?.0),

@@ -11,6 +11,7 @@
 //! Nothing outlives the controller, however it ends: the helper notices the end of its socket.
 
 mod engine;
+mod forward;
 mod ids;
 mod link;
 mod log;
@@ -24,6 +25,7 @@ mod streams;
 mod tiers;
 
 pub use self::engine::{Embedded, EmbeddedError};
+pub use self::forward::publish;
 pub use self::ids::IdsError;
 pub use self::observed::{ObservedContainer, ObservedStart, StubOptions};
 pub use self::root::ImageRoot;

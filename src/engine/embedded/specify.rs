@@ -21,15 +21,19 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 /// More of a passwd or group file is not read.
 const MAX_FILE: u64 = 16 << 20;
 
-/// Refuses options that the runner has no notion of.
+/// Refuses options that the runner has no notion of; published ports too, unless the caller `publishes` them.
 ///
 /// # Errors
 /// [`EmbeddedError::Option`]
-pub fn refuse_what_is_not_known(options: &RunOptions) -> Result<(), EmbeddedError> {
+pub fn refuse_what_is_not_known(options: &RunOptions, publishes: bool) -> Result<(), EmbeddedError> {
     let network = options.network.as_deref();
     let given = [
         ("--network", network.is_some_and(|mode| mode != "none" && mode != "host"), "it knows `none` and `host`"),
-        ("--publish-port", !options.published_ports.is_empty(), "use `--network host`"),
+        (
+            "--publish-port",
+            !publishes && !options.published_ports.is_empty(),
+            "probes reach all ports; for others, use `--network host`",
+        ),
         ("--init", options.init == Some(true), "the program is process 1"),
         ("--runtime", options.runtime.is_some(), "slim itself is the runtime"),
         (
@@ -202,8 +206,8 @@ mod tests {
     #[test]
     fn what_the_runner_does_not_know_is_refused() {
         let options = RunOptions { network: Some("bridge".into()), ..RunOptions::default() };
-        assert!(refuse_what_is_not_known(&options).unwrap_err().to_string().contains("`none` and `host`"));
-        assert!(refuse_what_is_not_known(&RunOptions { network: Some("host".into()), ..RunOptions::default() }).is_ok());
+        assert!(refuse_what_is_not_known(&options, true).unwrap_err().to_string().contains("`none` and `host`"));
+        assert!(refuse_what_is_not_known(&RunOptions { network: Some("host".into()), ..RunOptions::default() }, true).is_ok());
         let volume = |text: &str| {
             mounts(&RunOptions { mounts: vec![parse_volume(text).unwrap()], ..RunOptions::default() }, &RunConfig::default())
         };

@@ -1,0 +1,241 @@
+//! The whole of `slim build` and `slim verify` without a daemon: from files, by slim's own containers.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::rootless::PlainUser;
+use crate::support::{Builder, Image, NO_HTTP, Running, Slim, busybox, compile, docker, shell, until, web};
+
+/// Where no daemon is.
+const NOWHERE: &str = "unix:///nonexistent/docker.sock";
+
+/// An image of this machine's daemon as an archive, with a store of its own.
+struct Saved {
+    image: Image,
+    folder: tempfile::TempDir,
+}
+
+impl Saved {
+    fn new(image: Image) -> Saved {
+        let folder = tempfile::tempdir().unwrap();
+        docker(&["save", "-o", folder.path().join("app.tar").to_str().unwrap(), &image.name]);
+        Saved { image, folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn source(&self) -> String {
+        format!("docker-archive:{}", self.path("app.tar").display())
+    }
+
+    /// A command line of slim, for which there is no daemon.
+    fn slim(&self, words: &[&str]) -> Slim {
+        let cache = self.path("cache");
+        Slim::new(words).env("DOCKER_HOST", NOWHERE).env("XDG_CACHE_HOME", cache.to_str().unwrap())
+    }
+
+    fn build(&self, words: &[&str]) -> Slim {
+        self.slim(&[&["build", &self.source()], words].concat())
+    }
+}
+
+fn kept(report: &Value) -> Vec<String> {
+    report["kept"].as_array().unwrap().iter().map(|row| row["path"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_archive_becomes_a_slim_one_beside_it_as_in_docker() {
+    let saved = Saved::new(web().build());
+    let run = saved.build(&["--http-probe"]).run().ok();
+    let report = run.report();
+    assert_eq!(report["verification"]["verdict"], "same");
+    assert_eq!(report["engine"]["name"], "embedded");
+    assert_eq!((&report["evidence"]["fanotify"], &report["evidence"]["counters"]["lost"]), (&"filesystem".into(), &0.into()));
+    let result = saved.path("app.slim.tar");
+    assert!(run.stdout().contains(&format!("try it: slim run docker-archive:{}", result.display())), "{}", run.stdout());
+
+    // The daemon's containers showed the same.
+    let docker = Slim::with(&saved.image.client, &["build", &saved.image.name, "--engine", "docker", "--http-probe"]).run().ok();
+    assert_eq!(kept(&report), kept(&docker.report()));
+    assert!(docker.report()["engine"]["name"].as_str().unwrap().starts_with("Docker "));
+
+    // It can be checked again, and what was taken from it is missed.
+    let (slim, fat) = (format!("docker-archive:{}", result.display()), saved.source());
+    saved.slim(&["verify", &slim, "--against", &fat, "--http-probe"]).run().ok();
+    saved.build(&["--http-probe", "--exclude-pattern", "/www/about.html"]).run().fails(8, "/about.html");
+}
+
+#[test]
+fn an_image_of_the_daemon_is_saved_for_slims_own_containers() {
+    let image = shell("cat /etc/group").build();
+    let run = Slim::with(&image.client, &["build", &image.name, NO_HTTP, "--engine", "embedded"]).run().ok();
+    assert_eq!(run.report()["engine"]["reason"], "`--engine embedded`");
+    assert_eq!(run.report()["result"]["tags"][0], image.slim_name());
+    assert_eq!(docker(&["run", "--rm", &image.slim_name()]), docker(&["run", "--rm", &image.name]));
+}
+
+#[test]
+fn a_program_of_a_directory_becomes_an_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    for directory in ["bin", "data", "dev", "proc"] {
+        std::fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    std::fs::set_permissions(root.join("bin/busybox"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["used", "unused"] {
+        std::fs::write(root.join("data").join(name), name).unwrap();
+    }
+    let source = format!("rootfs:{}", root.display());
+    let words = ["build", &source, NO_HTTP, "--cmd", "/bin/busybox cat /data/used", "--tag", "tool:slim"];
+    let run = Slim::new(&words).env("DOCKER_HOST", NOWHERE).run().ok();
+    assert!(run.keeps("/data/used") && !run.keeps("/data/unused"));
+    let image = format!("docker-archive:{}", run.path("tool.tar").display());
+    let output = Command::new(super::SLIM).args(["run", &image]).env("XDG_CACHE_HOME", folder.path().join("cache")).output();
+    assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), "used");
+}
+
+/// Files that are opened, and then an end that gives no time to tell of them.
+fn sudden_end(end: &str) -> Builder {
+    let program = format!(
+        "#include <fcntl.h>\n#include <signal.h>\n#include <stdio.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n\
+         int main() {{ char path[64]; for (int i = 0; i < 2000; i++) {{ sprintf(path, \"/files/%d\", i); \
+         close(open(path, O_RDONLY)); }} {end}; return 0; }}"
+    );
+    let image = Image::scratch().file("/program", &compile(&program), 0o755).cmd(&["/program"]);
+    (0..2000).fold(image, |image, number| image.file(&format!("/files/{number}"), b"x", 0o644))
+}
+
+/// The monitor is outside of the container, so nothing that happened before an end is unknown.
+#[test]
+fn nothing_is_lost_however_the_target_ends() {
+    for end in ["kill(0, SIGKILL)", "syscall(SYS_exit, 0)", "_exit(0)", "*(volatile int *)0 = 1"] {
+        let saved = Saved::new(sudden_end(end).build());
+        // What ends by a signal of its own is no success, but was seen to the last.
+        let words = [NO_HTTP, "--verify=off", "--continue-after", "app-exit", "--observation-out", "seen.jsonl"];
+        let run = saved.build(&words).run();
+        let observation = run.observation("seen.jsonl");
+        assert!(observation.end.complete && !observation.end.tail_unknown, "{end}: {}", run.stderr());
+        let opened = observation.uses.iter().filter(|path_use| path_use.path.starts_with(b"/files/"));
+        let opened = opened.filter(|path_use| path_use.sense == slim_sensor::wire::Sense::Fanotify).count();
+        assert_eq!(opened, 2000, "{end}");
+    }
+}
+
+/// A second run finds in a volume what the first found, and what it writes there stays in the copy.
+#[test]
+fn directories_that_are_mounted_are_copied_for_later_runs() {
+    let saved = Saved::new(shell("read n </data/starts; echo $((n + 1)) >/data/starts; cat /data/starts").build());
+    let data = saved.path("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("starts"), "41\n").unwrap();
+    let run = saved.build(&[NO_HTTP, "--volume", &format!("{}:/data", data.display())]).run().ok();
+    assert_eq!(run.report()["verification"]["verdict"], "same");
+    assert_eq!(std::fs::read_to_string(data.join("starts")).unwrap(), "42\n");
+}
+
+/// A volume of the image can be written where the root can't, and shows the image's files.
+#[test]
+fn volumes_are_writable_below_a_read_only_root() {
+    let image = shell("cat /data/given; echo x >/data/new; ! echo y >/data/../new").file("/data/given", b"given", 0o644);
+    let saved = Saved::new(image.change("VOLUME /data").build());
+    let run = saved.build(&[NO_HTTP, "--read-only"]).run().ok();
+    assert!(run.keeps("/data/given") && !run.keeps("/data/new"));
+}
+
+#[test]
+fn options_of_other_engines_are_refused() {
+    let saved = Saved::new(shell("true").build());
+    for (option, value) in [("--network", "bridge"), ("--runtime", "runc"), ("--publish-port", "80"), ("--volume", "name:/data")]
+    {
+        saved.build(&[NO_HTTP, option, value]).run().fails(2, "slim's own containers have no");
+    }
+}
+
+/// Processes whose command line names a word.
+fn processes_with(word: &str) -> Vec<i32> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let has_word = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(word)
+    };
+    all.filter(has_word).collect()
+}
+
+/// However slim ends, nothing of the container is left: no process, no mount, and after the next run no file.
+#[test]
+fn nothing_is_left_of_a_build_that_is_killed() {
+    let mark = format!("{}", 100_000 + std::process::id());
+    let saved = Saved::new(shell(&format!("sleep {mark}")).build());
+    let (source, cache) = (saved.source(), saved.path("cache"));
+    let variables = [("DOCKER_HOST", NOWHERE), ("XDG_CACHE_HOME", cache.to_str().unwrap())];
+    for signal in [Signal::SIGKILL, Signal::SIGINT] {
+        let mut running = Running::start(&["build", &source, NO_HTTP, "--continue-after", "600"], &variables);
+        until("the program's start", || !processes_with(&format!("sleep\0{mark}")).is_empty());
+        running.send(signal);
+        running.end();
+        until("the program's end", || processes_with(&format!("sleep\0{mark}")).is_empty());
+        if signal == Signal::SIGKILL {
+            assert_eq!(running.temporary_files().len(), 1, "its directory, which it could not remove");
+            let temporary = running.temporary_files()[0].parent().unwrap().to_owned();
+            let run = saved.build(&[NO_HTTP, "--cmd", "true"]).env("TMPDIR", temporary.to_str().unwrap()).run().ok();
+            assert!(run.stderr().contains("removed what killed runs left"), "{}", run.stderr());
+        }
+        assert_eq!(running.temporary_files(), Vec::<PathBuf>::new());
+    }
+}
+
+/// Builds as somebody without any rights; with a range of ids or with one.
+fn builds_as_user(with_ids: bool) {
+    // Owners and permissions that only a range of ids can show; a program that isn't root's.
+    let owned = |kind, mode| {
+        let mut header = Builder::header(kind, mode);
+        header.set_uid(1000);
+        header.set_gid(1000);
+        header
+    };
+    let image = busybox().entry("/data/", owned(tar::EntryType::Directory, 0o750), b"");
+    let image = image.entry("/data/mine", owned(tar::EntryType::Regular, 0o600), b"mine");
+    let image = image.change("USER web").cmd(&["sh", "-c", "cat /data/mine; echo x >/data/new; id -u; stat -c %u /data"]).build();
+    let saved = Saved::new(image);
+    std::fs::set_permissions(saved.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(saved.path("app.tar"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let user = PlainUser::new(with_ids);
+    let slim = user.copy(Path::new(super::SLIM), "slim");
+    let source = saved.source();
+    let words = ["build", &source, NO_HTTP, "--output", "docker-archive:app.slim.tar", "--report", "report.json", "--show-clogs"];
+    let run = user.command(&slim, &words).env("DOCKER_HOST", NOWHERE).output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(run.status.success(), "{said}");
+    for line in ["| mine", "| 1000"] {
+        assert!(said.contains(line), "{said}");
+    }
+    let report: Value = serde_json::from_slice(&std::fs::read(user.home().join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["verification"]["verdict"], "same");
+    assert!(report["warnings"][0].as_str().unwrap().contains("degraded"), "fanotify is for root: {}", report["warnings"]);
+    let paths = kept(&report);
+    assert!(paths.iter().any(|path| path == "/data/mine") && !paths.iter().any(|path| path == "/data/new"));
+    // Owners come from the image, whoever the files are.
+    let built = user.home().join("app.slim.tar");
+    let loaded = docker(&["load", "-q", "-i", built.to_str().unwrap()]);
+    let name = saved.image.slim_name();
+    assert!(loaded.contains(&name), "{loaded}");
+    assert_eq!(docker(&["run", "--rm", &name]), "mine1000\n1000");
+    docker(&["rmi", "-f", &name]);
+}
+
+#[test]
+fn a_user_with_subordinate_ids_builds_too() {
+    builds_as_user(true);
+}
+
+#[test]
+fn a_user_with_one_id_builds_too() {
+    builds_as_user(false);
+}
