@@ -3,12 +3,15 @@
 use slim_probes::{CrawlOptions, ExecCommand, HttpCommand, HttpOptions, read_command_file};
 
 use super::failure::Failure;
-use super::request::{self, BuildRequest, KeepFlags, ProbeFlags};
+use super::request::{self, BuildRequest, KeepFlags, ProbeFlags, RegistryFlags};
 use crate::engine::docker::Credentials;
 use crate::engine::options::RunOptions;
 use crate::engine::options::environment::Variable;
 use crate::image::config::{ImageConfig, RunConfig};
-use crate::image::reference::ImageName;
+use crate::image::output::Output;
+use crate::image::reference::{ImageName, ImageSource};
+use crate::image::transport::registry::Access;
+use crate::image::transport::registry::place::Place;
 use crate::observe::run::{HttpProbe, Probes};
 use crate::plan::{ConfigView, Extras, KeepLookedAt};
 
@@ -90,14 +93,35 @@ fn names_requests(flags: &ProbeFlags) -> bool {
 /// Credentials for a pull: those that were given, else those that `docker login` stored.
 #[must_use]
 pub fn credentials(request: &BuildRequest, image: &ImageName) -> Option<Credentials> {
-    if let Some(given) = &request.credentials {
-        return Some(Credentials { account: given.account.clone(), secret: given.secret.0.clone() });
+    if let Some(given) = given(&request.registries) {
+        return Some(given);
     }
     match docker_credential::get_credential(&image.registry()) {
         Ok(docker_credential::DockerCredential::UsernamePassword(account, secret)) => Some(Credentials { account, secret }),
         // None stored, or of a kind that a pull through the daemon cannot use: it is tried anonymously.
         _ => None,
     }
+}
+
+fn given(flags: &RegistryFlags) -> Option<Credentials> {
+    let given = flags.credentials.as_ref()?;
+    Some(Credentials { account: given.account.clone(), secret: given.secret.0.clone() })
+}
+
+/// How registries may be spoken to. The account that was given is for the registry of the source; where that comes from none,
+/// for the first one that the result goes to.
+#[must_use]
+pub fn access<'o>(flags: &RegistryFlags, source: &ImageSource, outputs: impl IntoIterator<Item = &'o Output>) -> Access {
+    let of_source = match source {
+        ImageSource::Registry(reference) | ImageSource::Daemon(ImageName::Named(reference)) => Some(Place::of(reference)),
+        _ => None,
+    };
+    let of_output = |output: &Output| match output {
+        Output::Registry(reference) => Some(Place::of(reference)),
+        _ => None,
+    };
+    let place = of_source.or_else(|| outputs.into_iter().find_map(of_output));
+    Access { account: place.map(|place| place.registry).zip(given(flags)), insecure: flags.insecure.clone() }
 }
 
 /// What the plan sees of an image's configuration.

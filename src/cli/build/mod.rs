@@ -175,6 +175,10 @@ impl Build<'_> {
                 let (image, place) = opened.map_err(|error| Failure::internal(error.to_string()))??;
                 (image, Some(place))
             }
+            ImageSource::Registry(reference) => {
+                let (image, place) = self.resolve_in_registry(reference).await?;
+                (image, Some(place))
+            }
             ImageSource::Rootfs(path) => {
                 let (image, place) = local::open_directory(path, meaning::directory_config(&self.request.run));
                 (image, Some(place))
@@ -223,6 +227,15 @@ impl Build<'_> {
         let mut image = SourceImage::new(&name, inspected)?;
         image.complete(self.engine).await?;
         Ok(image)
+    }
+
+    /// Finds an image in its registry, without any daemon; its layers are fetched when they are unpacked.
+    async fn resolve_in_registry(&mut self, reference: &Reference) -> Result<(SourceImage, Place), Failure> {
+        let request = self.request;
+        self.progress.step(format!("looking up `{reference}` in its registry"));
+        let access = meaning::access(&request.registries, &request.image, &request.output.outputs);
+        let tell = self.progress.downloads();
+        Ok(local::open_registry(reference, &request.platform, &access, request.max_unpacked_size, tell).await?)
     }
 
     fn tags(&self, image: &SourceImage) -> Result<Vec<Reference>, Failure> {

@@ -137,7 +137,7 @@ impl Build<'_> {
             match output {
                 Output::Daemon(Some(name)) => in_daemon.push(name.clone()),
                 Output::Daemon(None) => in_daemon.extend_from_slice(names),
-                Output::File(_) => {}
+                Output::File(_) | Output::Registry(_) => {}
             }
         }
         in_daemon

@@ -14,20 +14,23 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::prepare::{Prepared, prepare};
 use super::args::RunArgs;
 use super::failure::Failure;
+use super::meaning;
 use super::progress::Progress;
-use super::request::{Outside, run_options};
+use super::request::{Outside, registry_flags, run_options};
 use crate::engine::embedded::{Runner, RunnerError, Running};
 use crate::engine::options::RunOptions;
 use crate::engine::workspace::Workspace;
 use crate::exit::Exit;
 use crate::image::reference::ImageSource;
 use crate::image::transport::platform::Platform;
+use crate::image::transport::registry::Access;
 
 /// A container that was asked for.
 #[derive(Debug)]
 pub struct RunRequest {
     source: ImageSource,
     platform: Platform,
+    access: Access,
     max_unpacked_size: u64,
     options: RunOptions,
 }
@@ -47,7 +50,9 @@ impl RunRequest {
             options.command = Some(args.command);
         }
         prepare::refuse_what_is_not_known(&options)?;
-        Ok(RunRequest { source, platform, max_unpacked_size: args.max_unpacked_size, options })
+        let registries = registry_flags(args.registry).map_err(|error| usage(&error))?;
+        let access = meaning::access(&registries, &source, []);
+        Ok(RunRequest { source, platform, access, max_unpacked_size: args.max_unpacked_size, options })
     }
 }
 
@@ -64,7 +69,7 @@ pub async fn run_image(request: RunRequest, executable: PathBuf, progress: &Arc<
     std::fs::create_dir(&state).map_err(failed)?;
     let shown = Arc::clone(progress);
     let tier = runner.tier();
-    let prepared = tokio::task::spawn_blocking(move || prepare(&request, tier, state, &|text| shown.tick(text))).await;
+    let prepared = tokio::task::spawn_blocking(move || prepare(&request, tier, state, &shown)).await;
     let Prepared { spec, layers } = prepared.map_err(|error| Failure::internal(error.to_string()))??;
     progress.done();
     let (running, streams) = runner.start(&spec, &[]).await?;

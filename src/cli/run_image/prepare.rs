@@ -9,21 +9,23 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use slim_sensor::container::spec::{CapabilitySets, ContainerSpec, Mount, Mounted, Network, Root};
 use slim_sensor::identity;
 use slim_sensor::stub::Engine as Rules;
+use tokio::runtime::Handle;
 
 use super::RunRequest;
 use crate::cli::failure::Failure;
+use crate::cli::progress::Progress;
 use crate::engine::embedded::Tier;
 use crate::engine::options::RunOptions;
 use crate::engine::options::mounts::MountRequest;
 use crate::engine::options::security::Seccomp;
 use crate::exit::Exit;
 use crate::image::config::RunConfig;
-use crate::image::reference::{FileSource, ImageSource};
+use crate::image::reference::ImageSource;
 use crate::image::source::moment;
 use crate::image::store::merge::merge;
 use crate::image::store::read::LayerFiles;
 use crate::image::store::{Flavour, Store, StoredLayer};
-use crate::image::transport;
+use crate::image::transport::{self, LayeredImage, TransportError, registry};
 
 /// What Docker sets where an image has no `PATH`.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -61,14 +63,19 @@ pub(super) fn refuse_what_is_not_known(options: &RunOptions) -> Result<(), Failu
 }
 
 /// Unpacks the image where that is needed, and works out its container.
-pub(super) fn prepare(
-    request: &RunRequest,
-    tier: Tier,
-    state: PathBuf,
-    tell: &(dyn Fn(String) + Sync),
-) -> Result<Prepared, Failure> {
+pub(super) fn prepare(request: &RunRequest, tier: Tier, state: PathBuf, progress: &Arc<Progress>) -> Result<Prepared, Failure> {
+    let of_image = |error: TransportError| Failure { exit: Exit::Image, message: error.to_string() };
+    let unpack = |image| unpack(request, image, tier, &state.with_file_name("patch"), progress);
     let (config, layers, directories) = match &request.source {
-        ImageSource::File(file) => unpack(request, file, tier, &state.with_file_name("patch"), tell)?,
+        ImageSource::File(file) => {
+            unpack(&transport::open(file, &request.platform, request.max_unpacked_size).map_err(of_image)?)?
+        }
+        ImageSource::Registry(reference) => {
+            let RunRequest { platform, access, max_unpacked_size, .. } = request;
+            // We are where waiting is allowed.
+            let opening = registry::open(reference, platform, access, *max_unpacked_size, progress.downloads());
+            unpack(&Handle::current().block_on(opening).map_err(of_image)?)?
+        }
         ImageSource::Rootfs(directory) => {
             let directory = directory.canonicalize().map_err(|error| Failure {
                 exit: Exit::Image,
@@ -77,8 +84,7 @@ pub(super) fn prepare(
             (RunConfig::default(), vec![], vec![directory])
         }
         ImageSource::Daemon(name) => {
-            let hint =
-                "it runs what no daemon has: `docker-archive:FILE`, `oci:DIRECTORY`, `oci-archive:FILE` or `rootfs:DIRECTORY`";
+            let hint = "it runs what no daemon has: `docker://NAME`, `docker-archive:FILE`, `oci:DIRECTORY`, `oci-archive:FILE` or `rootfs:DIRECTORY`";
             return Err(Failure::usage(format!("`slim run` has no daemon to ask for `{name}`: {hint}")));
         }
     };
@@ -91,18 +97,17 @@ type Unpacked = (RunConfig, Vec<StoredLayer>, Vec<PathBuf>);
 /// Unpacks what the store lacks. `patch` is a directory that can be made for what overlayfs does not show of the layers.
 fn unpack(
     request: &RunRequest,
-    file: &FileSource,
+    image: &LayeredImage,
     tier: Tier,
     patch: &Path,
-    tell: &(dyn Fn(String) + Sync),
+    progress: &Progress,
 ) -> Result<Unpacked, Failure> {
     let of_image = |error: &dyn std::fmt::Display| Failure { exit: Exit::Image, message: error.to_string() };
-    let image = transport::open(file, &request.platform, request.max_unpacked_size).map_err(|error| of_image(&error))?;
     let of_store = |error: crate::image::store::StoreError| of_image(&error);
     let store = Store::open(&Store::default_path().map_err(of_store)?).map_err(of_store)?;
     let flavour = if tier == Tier::Root { Flavour::Root } else { Flavour::User };
-    let told = |done: usize, all: usize| tell(format!("unpacking layers: {done} of {all}"));
-    let layers = store.unpack(&image, flavour, request.max_unpacked_size, &told).map_err(of_store)?;
+    let told = |done: usize, all: usize| progress.tick(format!("unpacking layers: {done} of {all}"));
+    let layers = store.unpack(image, flavour, request.max_unpacked_size, &told).map_err(of_store)?;
     let created = image.config.created.as_deref().and_then(moment).map_or(0, |(seconds, _)| seconds);
     let merged = merge(layers.iter().map(|layer| &*layer.index), created, &[]).map_err(|error| of_image(&error))?;
     std::fs::create_dir(patch).map_err(|error| Failure::internal(format!("no directory for temporary files: {error}")))?;
@@ -110,7 +115,7 @@ fn unpack(
     // overlayfs wants the topmost first.
     let patch = is_patched.then(|| patch.to_owned());
     let directories = patch.into_iter().chain(layers.iter().rev().map(|layer| layer.files.clone())).collect();
-    Ok((image.config.config.unwrap_or_default(), layers, directories))
+    Ok((image.config.config.clone().unwrap_or_default(), layers, directories))
 }
 
 fn specify(options: &RunOptions, config: &RunConfig, layers: &[PathBuf], state: PathBuf) -> Result<ContainerSpec, Failure> {

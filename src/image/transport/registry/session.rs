@@ -1,0 +1,439 @@
+//! Requests to one repository: sent with what the registry wants to see, again where that may help, and answers that are
+//! no longer than they should be.
+//!
+//! Nothing is known in advance of how a registry wants to be logged in to: its refusal (401) says it, a token is fetched or
+//! the account itself shown, and the request is sent again. The same happens when a token is too old. What goes wrong on the
+//! way, or says that the registry is busy (408, 429, 5xx), is tried again after a pause that doubles.
+//!
+//! Plain HTTP is spoken only where that is allowed (see [`place`](super::place)), and where HTTPS was tried before. A
+//! redirection never leads from HTTPS to HTTP; accounts and tokens don't go along to another host.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, header};
+use serde::Deserialize;
+
+use super::RegistryError;
+use super::account::{Access, Account};
+use super::challenge::{self, Challenge};
+use super::place::{Place, is_loopback, may_be_plain};
+use crate::engine::docker::Credentials;
+use crate::escape::escape;
+
+/// For a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
+/// For the beginning of an answer, and for each part of it.
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+/// How often something is tried that does not get on.
+pub(super) const ATTEMPTS: u32 = 5;
+/// Before something is tried again; it doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause that a registry can demand.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_REDIRECTIONS: usize = 8;
+/// The most bytes of a token's document.
+const MAX_TOKEN: u64 = 1 << 20;
+/// The most bytes that are read of a registry's words on an error, and characters that are shown.
+const MAX_WORDS: (u64, usize) = (64 << 10, 300);
+
+/// What is to be done in the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Reading.
+    Pull,
+    /// Writing, too.
+    Push,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) place: Place,
+    client: Client,
+    /// `https://HOST/v2/`
+    base: Url,
+    account: Account,
+    action: Action,
+    insecure: Vec<String>,
+    /// What was shown last.
+    shown: Mutex<Option<Shown>>,
+}
+
+/// Who asks.
+#[derive(Clone)]
+enum Shown {
+    Account(Credentials),
+    Token(String),
+}
+
+impl std::fmt::Debug for Shown {
+    /// Without secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if let Shown::Account(_) = self { "Account" } else { "Token" })
+    }
+}
+
+impl Session {
+    /// Gets ready to ask.
+    ///
+    /// # Errors
+    /// [`RegistryError`]
+    pub async fn open(place: Place, access: &Access, action: Action) -> Result<Session, RegistryError> {
+        // The one provider of cryptography; who installed one before us did the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let finding = (place.clone(), access.clone());
+        let account = tokio::task::spawn_blocking(move || Account::find(&finding.0, &finding.1)).await;
+        let account = account.map_err(|error| RegistryError::Fault(error.to_string()))?;
+        let host = place.host().to_owned();
+        let insecure = access.insecure.clone();
+        let mut builder = Client::builder()
+            .user_agent(concat!("slim/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_PATIENCE)
+            .redirect(Policy::custom(move |attempt| redirect(attempt, &insecure)));
+        if is_loopback(&host) {
+            // A proxy has another one.
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|error| RegistryError::Fault(reason(&error)))?;
+        let base = |scheme: &str| {
+            let url = Url::parse(&format!("{scheme}://{host}/v2/"));
+            url.map_err(|error| RegistryError::Unreachable { host: host.clone(), reason: error.to_string(), hint: "" })
+        };
+        let mut session = Session {
+            base: base("https")?,
+            client,
+            account,
+            action,
+            insecure: access.insecure.clone(),
+            shown: Mutex::new(None),
+            place,
+        };
+        if may_be_plain(&host, &access.insecure) && !session.speaks_tls().await {
+            session.base = base("http")?;
+        }
+        Ok(session)
+    }
+
+    async fn speaks_tls(&self) -> bool {
+        let asked = tokio::time::timeout(CONNECT_PATIENCE, self.client.get(self.base.clone()).send()).await;
+        matches!(asked, Ok(Ok(_)))
+    }
+
+    /// The address of something in the repository, such as `blobs/sha256:...`.
+    pub(super) fn url(&self, rest: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("/v2/{}/{rest}", self.place.repository));
+        url
+    }
+
+    /// Where an answer's `Location` leads. On the registry's own host it is never another scheme than ours: a registry
+    /// behind something that ends TLS often doesn't know of it.
+    pub(super) fn follow(&self, location: &str) -> Result<Url, RegistryError> {
+        let wrong = || self.refused("answers with an address that cannot be used", location);
+        let mut url = self.base.join(location).map_err(|_| wrong())?;
+        if url.host() == self.base.host() && url.port() == self.base.port() {
+            url.set_scheme(self.base.scheme()).map_err(|()| wrong())?;
+        }
+        self.check(&url)?;
+        Ok(url)
+    }
+
+    /// Refuses an address that would be spoken to without TLS, where that is not allowed.
+    fn check(&self, url: &Url) -> Result<(), RegistryError> {
+        let is_plain = self.base.scheme() == "http" && url.scheme() == "http" && may_be_plain(&host_of(url), &self.insecure);
+        if url.scheme() == "https" || is_plain {
+            return Ok(());
+        }
+        Err(self.refused("leads to an address without TLS", url.as_str()))
+    }
+
+    fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
+    }
+
+    /// Sends a request until there is an answer that is worth it: any but those that the module names.
+    pub(super) async fn send(&self, url: &Url, build: impl Fn(&Client) -> RequestBuilder) -> Result<Response, RegistryError> {
+        let mut has_logged_in = false;
+        loop {
+            let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let response = self
+                .persist(|| match &shown {
+                    _ if !self.is_own(url) => build(&self.client),
+                    Some(Shown::Account(Credentials { account, secret })) => {
+                        build(&self.client).basic_auth(account, Some(secret))
+                    }
+                    Some(Shown::Token(token)) => build(&self.client).bearer_auth(token),
+                    None => build(&self.client),
+                })
+                .await?;
+            if response.status() != StatusCode::UNAUTHORIZED || !self.is_own(url) || has_logged_in {
+                return Ok(response);
+            }
+            let header = |value: &header::HeaderValue| value.to_str().map(challenge::parse).unwrap_or_default();
+            let challenges: Vec<_> = response.headers().get_all(header::WWW_AUTHENTICATE).iter().flat_map(header).collect();
+            let Some(new) = self.log_in(&challenges).await? else { return Ok(response) };
+            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
+            has_logged_in = true;
+        }
+    }
+
+    /// As [`Session::send`], for reading.
+    pub(super) async fn get(
+        &self,
+        url: &Url,
+        with: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, RegistryError> {
+        self.send(url, |client| with(client.get(url.clone()))).await
+    }
+
+    /// Tries again what may work another time.
+    async fn persist(&self, build: impl Fn() -> RequestBuilder) -> Result<Response, RegistryError> {
+        let mut attempt = 1;
+        loop {
+            let answered = tokio::time::timeout(ANSWER_PATIENCE, build().send()).await;
+            let mut hint = "";
+            let (problem, pause) = match answered {
+                Ok(Ok(response)) if attempt < ATTEMPTS && is_busy(response.status()) => {
+                    (response.status().to_string(), demanded_pause(&response))
+                }
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) if error.is_builder() || error.is_redirect() => {
+                    return Err(self.refused("cannot be asked", &reason(&error)));
+                }
+                Ok(Err(error)) => {
+                    if error.is_connect() && !may_be_plain(self.place.host(), &self.insecure) {
+                        hint = " (one that does not know TLS must be named: `--insecure-registry HOST`)";
+                    }
+                    (reason(&error), None)
+                }
+                Err(_) => (format!("no answer in {} seconds", ANSWER_PATIENCE.as_secs()), None),
+            };
+            if attempt == ATTEMPTS {
+                return Err(RegistryError::Unreachable { host: self.place.host().to_owned(), reason: problem, hint });
+            }
+            tracing::debug!("the registry `{}`: {problem}; trying again", self.place.registry);
+            tokio::time::sleep(pause.unwrap_or_else(|| pause_before(attempt))).await;
+            attempt += 1;
+        }
+    }
+
+    /// What to show to a registry that wants to see this; `None` where we have nothing to show.
+    async fn log_in(&self, challenges: &[Challenge]) -> Result<Option<Shown>, RegistryError> {
+        let token = challenges.iter().find_map(|challenge| match challenge {
+            Challenge::Bearer { realm, service } => Some((realm, service)),
+            Challenge::Basic => None,
+        });
+        match (token, &self.account) {
+            (Some((realm, service)), _) => self.token(realm, service.as_deref()).await.map(Some),
+            (None, Account::Password(given)) if challenges.contains(&Challenge::Basic) => Ok(Some(Shown::Account(given.clone()))),
+            _ => Ok(None),
+        }
+    }
+
+    async fn token(&self, realm: &str, service: Option<&str>) -> Result<Shown, RegistryError> {
+        let mut url = Url::parse(realm).map_err(|_| self.refused("names a server for tokens that is none", realm))?;
+        self.check(&url)?;
+        let actions = if self.action == Action::Push { "pull,push" } else { "pull" };
+        let scope = format!("repository:{}:{actions}", self.place.repository);
+        let mut form = vec![("scope", scope.as_str())];
+        form.extend(service.map(|service| ("service", service)));
+        let response = if let Account::Identity(token) = &self.account {
+            form.extend([("grant_type", "refresh_token"), ("client_id", "slim"), ("refresh_token", token)]);
+            let mut encoded = url.clone();
+            encoded.set_query(None);
+            let body = encoded.query_pairs_mut().extend_pairs(&form).finish().query().unwrap_or_default().to_owned();
+            const FORM: &str = "application/x-www-form-urlencoded";
+            self.persist(|| self.client.post(url.clone()).header(header::CONTENT_TYPE, FORM).body(body.clone())).await?
+        } else {
+            url.query_pairs_mut().extend_pairs(&form);
+            let ask = || match &self.account {
+                Account::Password(Credentials { account, secret }) => {
+                    self.client.get(url.clone()).basic_auth(account, Some(secret))
+                }
+                _ => self.client.get(url.clone()),
+            };
+            self.persist(ask).await?
+        };
+        let response = self.accept(response, "the token").await?;
+        let bytes = self.body(response, MAX_TOKEN, "the token").await?;
+        let token = parse_token(&bytes).ok_or_else(|| self.refused("gives out a token that makes no sense", ""))?;
+        Ok(Shown::Token(token))
+    }
+
+    /// An answer that is none of an error; `what` was asked for.
+    pub(super) async fn accept(&self, response: Response, what: &str) -> Result<Response, RegistryError> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let words = self.body(response, MAX_WORDS.0, what).await.map(|bytes| words(&bytes)).unwrap_or_default();
+        Err(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.unauthorised(&words),
+            StatusCode::NOT_FOUND => RegistryError::Missing { what: what.to_owned(), place: self.place.to_string() },
+            _ => self.refused(&format!("refuses {what} ({status})"), &words),
+        })
+    }
+
+    fn unauthorised(&self, words: &str) -> RegistryError {
+        let registry = &self.place.registry;
+        let how = format!("`docker login {registry}`, or `--registry-account` and `--registry-secret`");
+        let hint = match &self.account {
+            Account::Nobody(None) => format!("it is not there, or needs an account: {how}"),
+            Account::Nobody(Some(reason)) => format!("the account that docker stored cannot be used ({reason}): {how}"),
+            Account::Password(Credentials { account, .. }) => {
+                format!("the account `{}` may not, or its secret is wrong: {how}", escape(account.as_bytes()))
+            }
+            Account::Identity(_) => format!("the account that docker stored may not, or is too old: {how}"),
+        };
+        RegistryError::Unauthorized { place: self.place.to_string(), words: told(words), hint }
+    }
+
+    pub(super) fn refused(&self, how: &str, words: &str) -> RegistryError {
+        RegistryError::Refused { registry: self.place.registry.clone(), how: how.to_owned(), words: told(&shown(words)) }
+    }
+
+    pub(super) fn unreachable(&self, reason: String) -> RegistryError {
+        RegistryError::Unreachable { host: self.place.host().to_owned(), reason, hint: "" }
+    }
+
+    /// All bytes of an answer.
+    pub(super) async fn body(&self, mut response: Response, limit: u64, what: &str) -> Result<Vec<u8>, RegistryError> {
+        let mut bytes = vec![];
+        loop {
+            let part = tokio::time::timeout(ANSWER_PATIENCE, response.chunk()).await;
+            let part = part.map_err(|_| self.unreachable("it does not go on".to_owned()))?;
+            let Some(part) = part.map_err(|error| self.unreachable(reason(&error)))? else { return Ok(bytes) };
+            bytes.extend_from_slice(&part);
+            if bytes.len() as u64 > limit {
+                return Err(RegistryError::TooLong { what: what.to_owned(), limit });
+            }
+        }
+    }
+}
+
+/// Whether an answer is about the moment, not about the request.
+fn is_busy(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+}
+
+fn demanded_pause(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds).clamp(FIRST_PAUSE, LONGEST_PAUSE))
+}
+
+/// Before what was tried so often is tried again.
+pub(super) fn pause_before(attempts: u32) -> Duration {
+    FIRST_PAUSE * 2_u32.saturating_pow(attempts.saturating_sub(1))
+}
+
+fn redirect(attempt: Attempt<'_>, insecure: &[String]) -> reqwest::redirect::Action {
+    if attempt.previous().len() > MAX_REDIRECTIONS {
+        return attempt.error("it leads from one address to the next without an end");
+    }
+    let was_plain = attempt.previous().iter().all(|url| url.scheme() == "http");
+    match attempt.url().scheme() {
+        "https" => attempt.follow(),
+        "http" if was_plain && may_be_plain(&host_of(attempt.url()), insecure) => attempt.follow(),
+        _ => attempt.error("it leads to an address without TLS"),
+    }
+}
+
+fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// What is at the bottom of an error: the layers above it only name themselves, or addresses that may hold secrets.
+pub(super) fn reason(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    shown(&deepest.to_string())
+}
+
+/// Foreign words, bounded and harmless.
+fn shown(words: &str) -> String {
+    escape(words.chars().take(MAX_WORDS.1).collect::<String>().as_bytes())
+}
+
+fn told(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(": {words}") }
+}
+
+/// What a registry says of an error, in the form that the specification has for it.
+fn words(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<One>,
+    }
+    #[derive(Deserialize)]
+    struct One {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: Option<String>,
+    }
+    let Ok(Errors { errors }) = serde_json::from_slice(body) else { return String::new() };
+    let one = |One { code, message }| message.filter(|message| !message.is_empty()).unwrap_or(code);
+    shown(&errors.into_iter().take(3).map(one).collect::<Vec<_>>().join(", "))
+}
+
+fn parse_token(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Token {
+        token: Option<String>,
+        access_token: Option<String>,
+    }
+    let Token { token, access_token } = serde_json::from_slice(body).ok()?;
+    let token = token.or(access_token)?;
+    // It goes into a header.
+    (!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_tokens() {
+        let body = br#"{"errors":[{"code":"DENIED","message":"no \u001b[31mway","detail":null},{"code":"UNKNOWN"}]}"#;
+        assert_eq!(words(body), "no \\x1b[31mway, UNKNOWN");
+        assert_eq!(words(b"<html>"), "");
+        assert_eq!(words(format!(r#"{{"errors":[{{"message":"{}"}}]}}"#, "x".repeat(1000)).as_bytes()), "x".repeat(300));
+        assert_eq!(parse_token(br#"{"token":"a.b","access_token":"c"}"#).as_deref(), Some("a.b"));
+        assert_eq!(parse_token(br#"{"access_token":"c","expires_in":60}"#).as_deref(), Some("c"));
+        for body in ["{}", r#"{"token":""}"#, r#"{"token":"a\r\nb"}"#, r#"{"token":1}"#, ""] {
+            assert_eq!(parse_token(body.as_bytes()), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn pauses_double() {
+        assert_eq!([1, 2, 3, 4].map(|attempts| pause_before(attempts).as_millis()), [200, 400, 800, 1600]);
+    }
+
+    #[tokio::test]
+    async fn addresses_without_tls_are_not_followed() {
+        let open = |base: &'static str| async move {
+            let place = Place { registry: "reg.example".to_owned(), repository: "a/b".to_owned() };
+            let mut session = Session::open(place, &Access::default(), Action::Pull).await.unwrap();
+            session.base = Url::parse(base).unwrap();
+            session
+        };
+        let session = open("https://reg.example/v2/").await;
+        let follow = |session: &Session, location: &str| session.follow(location).map(|url| url.to_string());
+        assert_eq!(session.url("blobs/x").as_str(), "https://reg.example/v2/a/b/blobs/x");
+        assert_eq!(follow(&session, "/v2/x?y=z").unwrap(), "https://reg.example/v2/x?y=z");
+        assert_eq!(follow(&session, "http://reg.example/x").unwrap(), "https://reg.example/x");
+        assert_eq!(follow(&session, "https://cdn.example/x").unwrap(), "https://cdn.example/x");
+        for location in ["http://cdn.example/x", "http://127.0.0.1/x", "file:///etc/passwd", "http://"] {
+            assert!(session.follow(location).is_err(), "{location}");
+        }
+        let session = open("http://127.0.0.1:5000/v2/").await;
+        assert_eq!(follow(&session, "http://localhost:5001/x").unwrap(), "http://localhost:5001/x");
+        assert!(session.follow("http://cdn.example/x").is_err());
+    }
+}
