@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::archives::{layered, save, to_layout, with_plan};
 use crate::image::inspect;
-use crate::support::{Image, NO_HTTP, Passage, Registry, Run, Slim, digits, large, shell};
+use crate::support::{Answer, Fake, Image, NO_HTTP, Passage, Registry, Run, Slim, busybox, digits, docker, large, shell};
 
 /// Runs a tool that is not slim; its standard output.
 #[track_caller]
@@ -202,7 +202,7 @@ cat >/dev/null; echo '{"ServerURL": "x", "Username": "me", "Secret": "secret"}'
     };
     with_helper().ok();
     std::fs::write(&helper, "#!/bin/sh\ncat >/dev/null; echo locked; exit 1\n").unwrap();
-    with_helper().fails(4, "the account that docker stored cannot be used (`test` failed: locked)");
+    with_helper().fails(4, "the account that docker stored cannot be used (`docker-credential-test` failed: locked)");
 }
 
 #[test]
@@ -225,4 +225,241 @@ fn what_a_registry_cannot_do_is_told() {
     Slim::new(&["build", &format!("docker://{name}"), "--tag", "x", NO_HTTP])
         .run()
         .fails(2, "is in no daemon, and cannot be run");
+}
+
+/// What the report says of the registries that the image went to.
+fn pushed(run: &Run) -> Vec<Value> {
+    let report = run.report();
+    let outputs = report["result"]["outputs"].as_array().unwrap();
+    outputs.iter().filter(|output| output["transport"] == "docker").cloned().collect()
+}
+
+#[test]
+fn a_result_is_pushed_and_what_the_registry_has_is_not_sent_again() {
+    let planned = Planned::new(shell("cat /etc/group").file("/large", &large(), 0o644).build());
+    let registry = Registry::start(None);
+    let passage = Passage::to(&registry.address);
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!("docker-archive:{}", save(&planned.image, folder.path()).display());
+    let [one, two] = ["team/slim:1", "other/slim:2"].map(|name| format!("{}/{name}", passage.address));
+    let [to_one, to_two] = [&one, &two].map(|name| format!("docker://{name}"));
+    // The layer is sent three times.
+    passage.cut(2);
+    let words = ["--output", &to_one, "--output", "oci:layout:v1", "--output", &to_two];
+    let run = build(&source, &planned.plan(), &words).run().ok();
+    assert_eq!((id(&run), passage.cuts_left()), (planned.id.clone(), 0));
+    let requests = passage.take_requests();
+    let count = |words: &str| requests.iter().filter(|(line, _)| line.starts_with(words)).map(|(_, count)| count).sum::<usize>();
+    assert_eq!(count("PUT /v2/team/slim/blobs/uploads/"), 4, "{requests:?}");
+    assert_eq!(count("PUT /v2/other/slim/blobs/uploads/"), 0, "mounted: {requests:?}");
+
+    let layout = format!("oci:{}:v1", run.path("layout").display());
+    let digest = tool(&["skopeo", "inspect", "--format", "{{.Digest}}", &layout]);
+    let told = pushed(&run);
+    assert_eq!([&told[0]["names"], &told[1]["names"]], [&json!([one]), &json!([two])]);
+    for (name, told) in [(&one, &told[0]), (&two, &told[1])] {
+        assert_eq!(told["manifest"], digest);
+        let inspect = |words: &[&str]| {
+            tool(&[&["skopeo", "inspect", "--tls-verify=false"], words, &[&format!("docker://{name}")]].concat())
+        };
+        assert_eq!(inspect(&["--format", "{{.Digest}}"]), digest);
+        let manifest: Value = serde_json::from_str(&inspect(&["--raw"])).unwrap();
+        assert_eq!(manifest["config"]["digest"], planned.id);
+    }
+    passage.take_requests();
+
+    // From the registry that it goes to, without a daemon: nothing is sent but the manifest.
+    let again = build(&source, &planned.plan(), &["--output", &to_one]).run().ok();
+    assert_eq!(pushed(&again)[0]["manifest"], digest);
+    let requests = passage.take_requests();
+    let lines = requests.iter().filter(|(line, _)| !line.starts_with("GET /v2/ ") && !line.starts_with("GET /v2/"));
+    let methods: Vec<_> = lines.map(|(line, count)| (line.split(' ').next().unwrap(), *count)).collect();
+    // That an upload would be taken is asked before.
+    assert_eq!(methods, [("DELETE", 1), ("HEAD", 1), ("HEAD", 1), ("POST", 1), ("PUT", 1)], "{requests:?}");
+
+    // It does what it did, for who pulls it.
+    docker(&["pull", "-q", &one]);
+    let ran = docker(&["run", "--rm", &one]);
+    docker(&["rmi", &one]);
+    assert!(ran.contains("root:x:0:"), "{ran}");
+}
+
+#[test]
+fn a_push_that_is_refused_is_known_before_anything_is_done() {
+    let registry = Registry::start(Some(("me", "secret")));
+    let planned = Planned::new(shell("cat /etc/group").build());
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!("docker-archive:{}", save(&planned.image, folder.path()).display());
+    let name = format!("docker://{}/team/slim:1", registry.address);
+    let push = |words: &[&str]| build(&source, &planned.plan(), &[&["--output", &name], words].concat()).run();
+    let refused = push(&[]).fails(4, &format!("cannot push `{name}`: the registry refuses `{}/team/slim`", registry.address));
+    assert!(!refused.stderr().contains("listing"), "{}", refused.stderr());
+    let run = push(&["--registry-account", "me", "--registry-secret", "secret"]).ok();
+    assert_eq!(pushed(&run)[0]["names"], json!([format!("{}/team/slim:1", registry.address)]));
+    let said = "cannot push `docker://127.0.0.1:9/app:latest`: the registry `127.0.0.1:9` cannot be reached";
+    build(&source, &planned.plan(), &["--output", "docker://127.0.0.1:9/app"]).run().fails(4, said);
+}
+
+#[test]
+fn an_image_runs_from_its_registry() {
+    let registry = Registry::start(None);
+    let image = busybox().cmd(&["sh", "-c", "echo hello; exit 3"]).build();
+    let name = registry.push_copy(&image, None);
+    let slim = |words: &[&str]| {
+        let slim = Slim::new(&[&["run"], words].concat());
+        let cache = slim.folder().join("cache");
+        slim.env("XDG_CACHE_HOME", cache.to_str().unwrap()).run()
+    };
+    let run = slim(&[&format!("docker://{name}")]);
+    assert_eq!((run.code(), &*run.stdout()), (3, "hello\n"), "{}", run.stderr());
+    slim(&[&format!("docker://{name}2")]).fails(4, "the image `12` is not in");
+}
+
+const OK: &str = "200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json";
+
+/// `slim run` of an image of a server that answers so.
+fn run_from(answer: impl Fn(&str, &str) -> Answer + Send + Sync + 'static) -> Run {
+    let fake = Fake::start(answer);
+    let slim = Slim::new(&["run", &format!("docker://{}/a:1", fake.address)]);
+    let cache = slim.folder().join("cache");
+    slim.env("XDG_CACHE_HOME", cache.to_str().unwrap()).env("DOCKER_CONFIG", "/nonexistent").run()
+}
+
+/// An image whose layer is a file `a`, told of so: manifest, configuration, layer.
+fn small(size_of_layer: u64) -> [Vec<u8>; 3] {
+    let mut archive = tar::Builder::new(vec![]);
+    let mut header = tar::Header::new_ustar();
+    header.set_size(1);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, "a", &b"a"[..]).unwrap();
+    let layer = archive.into_inner().unwrap();
+    let architecture = crate::image::architecture();
+    let diff_ids = json!([format!("sha256:{}", digits(&layer))]);
+    let config = json!({"os": "linux", "architecture": architecture, "rootfs": {"type": "layers", "diff_ids": diff_ids}, "config": {"Cmd": ["/a"]}});
+    let config = config.to_string().into_bytes();
+    let reference = |media_type: &str, bytes: &[u8], size: u64| json!({"mediaType": media_type, "digest": format!("sha256:{}", digits(bytes)), "size": size});
+    let manifest = json!({
+        "schemaVersion": 2,
+        "config": reference("application/vnd.oci.image.config.v1+json", &config, config.len() as u64),
+        "layers": [reference("application/vnd.oci.image.layer.v1.tar", &layer, if size_of_layer == 0 { layer.len() as u64 } else { size_of_layer })],
+    });
+    [manifest.to_string().into_bytes(), config, layer]
+}
+
+/// Answers with an image, its layer changed.
+fn serve(head: &str, [manifest, config, layer]: &[Vec<u8>; 3], change: impl Fn(Vec<u8>) -> Vec<u8>) -> Answer {
+    let is_of = |bytes: &[u8]| head.contains(&digits(bytes));
+    match () {
+        () if head.contains("/manifests/") => (OK.to_owned(), manifest.clone()),
+        () if is_of(config) => (OK.to_owned(), config.clone()),
+        () if is_of(layer) => (OK.to_owned(), change(layer.clone())),
+        () => ("200 OK".to_owned(), vec![]),
+    }
+}
+
+#[test]
+fn what_hostile_registries_send_is_refused() {
+    let image = small(0);
+    let changed = run_from(move |_, head| {
+        serve(head, &image, |mut layer| {
+            layer[512] = b'b';
+            layer
+        })
+    });
+    changed.fails(4, "the image is damaged");
+    let image = small(0);
+    run_from(move |_, head| serve(head, &image, |layer| [&layer[..], b"more"].concat())).fails(4, "is longer than the");
+    let image = small(u64::MAX);
+    run_from(move |_, head| serve(head, &image, |layer| layer)).fails(4, "allow more with `--max-unpacked-size`");
+    // A configuration that is another one.
+    let image = small(0);
+    let other = run_from(move |_, head| {
+        let [manifest, config, layer] = &image;
+        let spoiled = [manifest.clone(), config.clone(), layer.clone()];
+        match serve(head, &spoiled, |layer| layer) {
+            (headers, body) if body == *config => (headers, [&config[..config.len() - 1], b" "].concat()),
+            other => other,
+        }
+    });
+    other.fails(4, "has the digest `sha256:");
+    // A manifest without an end.
+    let endless = |_: &str, head: &str| match head.contains("/manifests/") {
+        true => (OK.to_owned(), vec![b' '; 17 << 20]),
+        false => ("200 OK".to_owned(), vec![]),
+    };
+    run_from(endless).fails(4, "the image `1` is longer than the 16777216 bytes that it may have");
+    run_from(|_, _| ("200 OK\r\nContent-Type: text/html".to_owned(), b"<html>".to_vec()))
+        .fails(4, "it is no image, but `text/html`");
+    // Elsewhere, without TLS; and round and round.
+    let elsewhere = |_: &str, head: &str| match head.contains("/manifests/") {
+        true => ("307 Temporary Redirect\r\nLocation: http://registry.example/x".to_owned(), vec![]),
+        false => ("200 OK".to_owned(), vec![]),
+    };
+    run_from(elsewhere).fails(4, "it leads to an address without TLS");
+    let round = |own: &str, head: &str| match head.contains("/manifests/") {
+        true => (format!("307 Temporary Redirect\r\nLocation: http://{own}/v2/a/manifests/1"), vec![]),
+        false => ("200 OK".to_owned(), vec![]),
+    };
+    run_from(round).fails(4, "it leads from one address to the next without an end");
+    // Terminals are not to be moved.
+    let moving = |_: &str, _: &str| ("400 Bad".to_owned(), br#"{"errors":[{"code":"X","message":"\u001b[2Jgone"}]}"#.to_vec());
+    run_from(moving).fails(4, "refuses the image `1` (400 Bad Request): \\x1b[2Jgone");
+}
+
+#[test]
+fn tokens_are_fetched_and_fetched_again() {
+    let image = small(0);
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let run = run_from(move |own, head| {
+        if head.starts_with("GET /token?scope=repository%3Aa%3Apull&service=s ") {
+            let number = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            return ("200 OK".to_owned(), format!(r#"{{"token":"t{number}"}}"#).into_bytes());
+        }
+        // The second token is for the layer: the first one is too old by then.
+        let wanted = if head.contains(&digits(&image[2])) { "t1" } else { "t0" };
+        if head.to_lowercase().contains(&format!("authorization: bearer {wanted}\r\n")) {
+            return serve(head, &image, |layer| layer);
+        }
+        (format!("401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"http://{own}/token\",service=\"s\""), vec![])
+    });
+    // The layer is there: what is in it is no program.
+    run.fails(5, "/a");
+    let elsewhere =
+        |_: &str, _: &str| ("401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"http://token.example/\"".to_owned(), vec![]);
+    run_from(elsewhere).fails(4, "leads to an address without TLS: http://token.example/");
+}
+
+#[test]
+fn plain_http_is_not_spoken_to_others() {
+    // An address of this machine that is not loopback by its name.
+    let addresses = tool(&["hostname", "-I"]);
+    let Some(address) = addresses.split(' ').find(|address| address.contains('.')) else { return };
+    let listener = std::net::TcpListener::bind((address, 0)).unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let said = std::thread::spawn(move || {
+        let mut first = vec![];
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let mut byte = [0];
+            // Who only looks whether somebody is there says nothing.
+            if !matches!(std::io::Read::read(&mut client, &mut byte), Ok(1)) {
+                continue;
+            }
+            first.push(byte[0]);
+            if byte[0] != 0x16 {
+                let _ = std::io::Write::write_all(
+                    &mut client,
+                    b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                );
+                break;
+            }
+        }
+        first
+    });
+    let image = format!("docker://{host}/a:1");
+    let hint = "(one that does not know TLS must be named: `--insecure-registry HOST`)";
+    Slim::new(&["run", &image]).run().fails(4, hint);
+    // Now it is asked so; until here all was TLS.
+    Slim::new(&["run", "--insecure-registry", &host, &image]).run().fails(4, "the image `1` is not in");
+    let first = said.join().unwrap();
+    assert_eq!(first.iter().position(|&byte| byte != 0x16), Some(first.len() - 1), "{first:?}");
 }

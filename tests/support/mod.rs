@@ -17,7 +17,7 @@ pub use client::Client;
 pub use daemon::Daemon;
 pub use image::{Builder, Image, busybox, debian_tools, large, shell, web};
 pub use proxy::Proxy;
-pub use registry::{Passage, Registry};
+pub use registry::{Answer, Fake, Passage, Registry};
 pub use running::{Running, until};
 pub use slim::{Run, Slim};
 

@@ -76,7 +76,7 @@ pub struct Passage {
     cuts: Arc<AtomicU64>,
 }
 
-/// From so many bytes of an answer on, a connection can be cut.
+/// From so many bytes on, in either direction, a connection can be cut.
 const CUT_AFTER: u64 = 1 << 20;
 
 impl Passage {
@@ -92,20 +92,23 @@ impl Passage {
                 let Ok(server) = TcpStream::connect(&server) else { continue };
                 let (requests, cuts) = (Arc::clone(&requests), Arc::clone(&cuts));
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || pass(&from, &to, |part| note(&requests, part)));
-                let mut passed = 0;
-                let cut = move |part: &[u8]| {
-                    passed += part.len() as u64;
-                    let take = || cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-                    passed < CUT_AFTER || !take()
+                let may_pass = |cuts: Arc<AtomicU64>| {
+                    let mut passed = 0;
+                    move |part: &[u8]| {
+                        passed += part.len() as u64;
+                        let take = || cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+                        passed < CUT_AFTER || !take()
+                    }
                 };
-                std::thread::spawn(move || pass(&server, &client, cut));
+                let (mut there, back) = (may_pass(Arc::clone(&cuts)), may_pass(cuts));
+                std::thread::spawn(move || pass(&from, &to, |part| note(&requests, part) && there(part)));
+                std::thread::spawn(move || pass(&server, &client, back));
             }
         });
         passage
     }
 
-    /// So many of the next connections are cut in the middle of long answers.
+    /// So many of the next connections are cut in the middle of long requests or answers.
     pub fn cut(&self, connections: u64) {
         self.cuts.store(connections, Ordering::SeqCst);
     }
@@ -148,4 +151,44 @@ fn note(requests: &Mutex<BTreeMap<String, usize>>, part: &[u8]) -> bool {
         *requests.lock().unwrap().entry(line.to_owned()).or_default() += 1;
     }
     true
+}
+
+/// A server that answers as a test wants: by the head of the request, with a status and headers, and a body.
+pub struct Fake {
+    pub address: String,
+}
+
+/// See [`Fake`].
+pub type Answer = (String, Vec<u8>);
+
+impl Fake {
+    /// `answer` is given the address and the head of a request.
+    pub fn start(answer: impl Fn(&str, &str) -> Answer + Send + Sync + 'static) -> Fake {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (own, answer) = (address.clone(), Arc::new(answer));
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let (own, answer) = (own.clone(), Arc::clone(&answer));
+                std::thread::spawn(move || serve(client, |head| answer(&own, head)));
+            }
+        });
+        Fake { address }
+    }
+}
+
+fn serve(mut client: TcpStream, answer: impl Fn(&str) -> Answer) {
+    let mut head = vec![];
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        // Who wants to speak TLS is hung up on.
+        if !matches!(client.read(&mut byte), Ok(1)) || byte[0] == 0x16 {
+            return;
+        }
+        head.push(byte[0]);
+    }
+    let (headers, body) = answer(&String::from_utf8_lossy(&head));
+    let length = if headers.contains("Content-Length") { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let _ = client.write_all(format!("HTTP/1.1 {headers}\r\n{length}Connection: close\r\n\r\n").as_bytes());
+    let _ = client.write_all(&body);
 }

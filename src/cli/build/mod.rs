@@ -156,7 +156,7 @@ impl Build<'_> {
     async fn source(&mut self) -> Result<Source, Failure> {
         let created = meaning::source_date_epoch()?.map(created_at).transpose();
         let created = created.map_err(|error| Failure::usage(error.to_string()))?;
-        let temporary = self.check_outputs()?;
+        let temporary = self.check_outputs().await?;
         let (image, place) = self.resolve().await?;
         let tags = self.tags(&image)?;
         let program = Program::prepare(self.executable, self.engine.run(), &image.config.architecture)?;
@@ -233,7 +233,7 @@ impl Build<'_> {
     async fn resolve_in_registry(&mut self, reference: &Reference) -> Result<(SourceImage, Place), Failure> {
         let request = self.request;
         self.progress.step(format!("looking up `{reference}` in its registry"));
-        let access = meaning::access(&request.registries, &request.image, &request.output.outputs);
+        let access = self.access();
         let tell = self.progress.downloads();
         Ok(local::open_registry(reference, &request.platform, &access, request.max_unpacked_size, tell).await?)
     }
@@ -264,7 +264,7 @@ impl Build<'_> {
         }
         if let Some(Product { packed, stored }) = product {
             let outputs = match stored {
-                Some(stored) => self.write_files(stored, &source.tags).await?,
+                Some(stored) => self.write(stored, &source.tags).await?,
                 None => vec![],
             };
             let begun = Instant::now();

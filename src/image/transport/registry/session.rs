@@ -8,6 +8,7 @@
 //! Plain HTTP is spoken only where that is allowed (see [`place`](super::place)), and where HTTPS was tried before. A
 //! redirection never leads from HTTPS to HTTP; accounts and tokens don't go along to another host.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,9 +26,11 @@ use crate::escape::escape;
 /// For a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
 /// For the beginning of an answer, and for each part of it.
-pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+/// For what is sent to get on.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(300);
 /// How often something is tried that does not get on.
-pub(super) const ATTEMPTS: u32 = 5;
+pub(crate) const ATTEMPTS: u32 = 5;
 /// Before something is tried again; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause that a registry can demand.
@@ -56,6 +59,8 @@ pub struct Session {
     base: Url,
     account: Account,
     action: Action,
+    /// Repositories of the registry that are read, too.
+    also_read: Vec<String>,
     insecure: Vec<String>,
     /// What was shown last.
     shown: Mutex<Option<Shown>>,
@@ -106,6 +111,7 @@ impl Session {
             client,
             account,
             action,
+            also_read: vec![],
             insecure: access.insecure.clone(),
             shown: Mutex::new(None),
             place,
@@ -116,13 +122,19 @@ impl Session {
         Ok(session)
     }
 
+    /// Asks for the right to read other repositories of the registry, too.
+    #[must_use]
+    pub(crate) fn also_reading(self, repositories: Vec<String>) -> Session {
+        Session { also_read: repositories, ..self }
+    }
+
     async fn speaks_tls(&self) -> bool {
         let asked = tokio::time::timeout(CONNECT_PATIENCE, self.client.get(self.base.clone()).send()).await;
         matches!(asked, Ok(Ok(_)))
     }
 
     /// The address of something in the repository, such as `blobs/sha256:...`.
-    pub(super) fn url(&self, rest: &str) -> Url {
+    pub(crate) fn url(&self, rest: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("/v2/{}/{rest}", self.place.repository));
         url
@@ -130,7 +142,7 @@ impl Session {
 
     /// Where an answer's `Location` leads. On the registry's own host it is never another scheme than ours: a registry
     /// behind something that ends TLS often doesn't know of it.
-    pub(super) fn follow(&self, location: &str) -> Result<Url, RegistryError> {
+    pub(crate) fn follow(&self, location: &str) -> Result<Url, RegistryError> {
         let wrong = || self.refused("answers with an address that cannot be used", location);
         let mut url = self.base.join(location).map_err(|_| wrong())?;
         if url.host() == self.base.host() && url.port() == self.base.port() {
@@ -154,20 +166,11 @@ impl Session {
     }
 
     /// Sends a request until there is an answer that is worth it: any but those that the module names.
-    pub(super) async fn send(&self, url: &Url, build: impl Fn(&Client) -> RequestBuilder) -> Result<Response, RegistryError> {
+    pub(crate) async fn send(&self, url: &Url, build: impl Fn(&Client) -> RequestBuilder) -> Result<Response, RegistryError> {
         let mut has_logged_in = false;
         loop {
             let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let response = self
-                .persist(|| match &shown {
-                    _ if !self.is_own(url) => build(&self.client),
-                    Some(Shown::Account(Credentials { account, secret })) => {
-                        build(&self.client).basic_auth(account, Some(secret))
-                    }
-                    Some(Shown::Token(token)) => build(&self.client).bearer_auth(token),
-                    None => build(&self.client),
-                })
-                .await?;
+            let response = self.persist(|| self.show(shown.as_ref(), url, build(&self.client))).await?;
             if response.status() != StatusCode::UNAUTHORIZED || !self.is_own(url) || has_logged_in {
                 return Ok(response);
             }
@@ -180,12 +183,42 @@ impl Session {
     }
 
     /// As [`Session::send`], for reading.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         url: &Url,
         with: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, RegistryError> {
         self.send(url, |client| with(client.get(url.clone()))).await
+    }
+
+    /// Sends a request once, with what the last one had to show. Its body may take as long as it gets on, which `sent` tells.
+    pub(crate) async fn send_once(
+        &self,
+        url: &Url,
+        build: impl FnOnce(&Client) -> RequestBuilder,
+        sent: &AtomicU64,
+    ) -> Result<Response, RegistryError> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut sending = std::pin::pin!(self.show(shown.as_ref(), url, build(&self.client)).send());
+        let mut before = None;
+        loop {
+            match tokio::time::timeout(UPLOAD_PATIENCE, &mut sending).await {
+                Ok(answered) => return answered.map_err(|error| self.unreachable(reason(&error))),
+                Err(_) if before == Some(sent.load(Ordering::Relaxed)) => {
+                    return Err(self.unreachable("it takes nothing any more".to_owned()));
+                }
+                Err(_) => before = Some(sent.load(Ordering::Relaxed)),
+            }
+        }
+    }
+
+    /// Adds what the registry wants to see, and nobody else may.
+    fn show(&self, shown: Option<&Shown>, url: &Url, request: RequestBuilder) -> RequestBuilder {
+        match shown.filter(|_| self.is_own(url)) {
+            Some(Shown::Account(Credentials { account, secret })) => request.basic_auth(account, Some(secret)),
+            Some(Shown::Token(token)) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Tries again what may work another time.
@@ -237,7 +270,8 @@ impl Session {
         self.check(&url)?;
         let actions = if self.action == Action::Push { "pull,push" } else { "pull" };
         let scope = format!("repository:{}:{actions}", self.place.repository);
-        let mut form = vec![("scope", scope.as_str())];
+        let others: Vec<_> = self.also_read.iter().map(|repository| format!("repository:{repository}:pull")).collect();
+        let mut form: Vec<_> = std::iter::once(&scope).chain(&others).map(|scope| ("scope", scope.as_str())).collect();
         form.extend(service.map(|service| ("service", service)));
         let response = if let Account::Identity(token) = &self.account {
             form.extend([("grant_type", "refresh_token"), ("client_id", "slim"), ("refresh_token", token)]);
@@ -263,7 +297,7 @@ impl Session {
     }
 
     /// An answer that is none of an error; `what` was asked for.
-    pub(super) async fn accept(&self, response: Response, what: &str) -> Result<Response, RegistryError> {
+    pub(crate) async fn accept(&self, response: Response, what: &str) -> Result<Response, RegistryError> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -287,19 +321,19 @@ impl Session {
             }
             Account::Identity(_) => format!("the account that docker stored may not, or is too old: {how}"),
         };
-        RegistryError::Unauthorized { place: self.place.to_string(), words: told(words), hint }
+        RegistryError::Unauthorized { place: self.place.to_string(), words: told(&shown(words)), hint }
     }
 
-    pub(super) fn refused(&self, how: &str, words: &str) -> RegistryError {
+    pub(crate) fn refused(&self, how: &str, words: &str) -> RegistryError {
         RegistryError::Refused { registry: self.place.registry.clone(), how: how.to_owned(), words: told(&shown(words)) }
     }
 
-    pub(super) fn unreachable(&self, reason: String) -> RegistryError {
+    pub(crate) fn unreachable(&self, reason: String) -> RegistryError {
         RegistryError::Unreachable { host: self.place.host().to_owned(), reason, hint: "" }
     }
 
     /// All bytes of an answer.
-    pub(super) async fn body(&self, mut response: Response, limit: u64, what: &str) -> Result<Vec<u8>, RegistryError> {
+    pub(crate) async fn body(&self, mut response: Response, limit: u64, what: &str) -> Result<Vec<u8>, RegistryError> {
         let mut bytes = vec![];
         loop {
             let part = tokio::time::timeout(ANSWER_PATIENCE, response.chunk()).await;
@@ -314,7 +348,7 @@ impl Session {
 }
 
 /// Whether an answer is about the moment, not about the request.
-fn is_busy(status: StatusCode) -> bool {
+pub(crate) fn is_busy(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
@@ -324,7 +358,7 @@ fn demanded_pause(response: &Response) -> Option<Duration> {
 }
 
 /// Before what was tried so often is tried again.
-pub(super) fn pause_before(attempts: u32) -> Duration {
+pub(crate) fn pause_before(attempts: u32) -> Duration {
     FIRST_PAUSE * 2_u32.saturating_pow(attempts.saturating_sub(1))
 }
 
@@ -346,7 +380,7 @@ fn host_of(url: &Url) -> String {
 }
 
 /// What is at the bottom of an error: the layers above it only name themselves, or addresses that may hold secrets.
-pub(super) fn reason(error: &dyn std::error::Error) -> String {
+pub(crate) fn reason(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;
@@ -378,7 +412,7 @@ fn words(body: &[u8]) -> String {
     }
     let Ok(Errors { errors }) = serde_json::from_slice(body) else { return String::new() };
     let one = |One { code, message }| message.filter(|message| !message.is_empty()).unwrap_or(code);
-    shown(&errors.into_iter().take(3).map(one).collect::<Vec<_>>().join(", "))
+    errors.into_iter().take(3).map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn parse_token(body: &[u8]) -> Option<String> {
@@ -400,9 +434,9 @@ mod tests {
     #[test]
     fn words_and_tokens() {
         let body = br#"{"errors":[{"code":"DENIED","message":"no \u001b[31mway","detail":null},{"code":"UNKNOWN"}]}"#;
-        assert_eq!(words(body), "no \\x1b[31mway, UNKNOWN");
+        assert_eq!(shown(&words(body)), "no \\x1b[31mway, UNKNOWN");
         assert_eq!(words(b"<html>"), "");
-        assert_eq!(words(format!(r#"{{"errors":[{{"message":"{}"}}]}}"#, "x".repeat(1000)).as_bytes()), "x".repeat(300));
+        assert_eq!(shown(&"x".repeat(1000)), "x".repeat(300));
         assert_eq!(parse_token(br#"{"token":"a.b","access_token":"c"}"#).as_deref(), Some("a.b"));
         assert_eq!(parse_token(br#"{"access_token":"c","expires_in":60}"#).as_deref(), Some("c"));
         for body in ["{}", r#"{"token":""}"#, r#"{"token":"a\r\nb"}"#, r#"{"token":1}"#, ""] {
