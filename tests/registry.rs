@@ -202,7 +202,10 @@ cat >/dev/null; echo '{"ServerURL": "x", "Username": "me", "Secret": "secret"}'
     };
     with_helper().ok();
     std::fs::write(&helper, "#!/bin/sh\ncat >/dev/null; echo locked; exit 1\n").unwrap();
-    with_helper().fails(4, "the account that docker stored cannot be used (`docker-credential-test` failed: locked)");
+    with_helper().fails(
+        4,
+        "it needs an account (the one that docker stored cannot be used: `docker-credential-test` failed: locked): `docker login",
+    );
 }
 
 #[test]
@@ -294,6 +297,10 @@ fn a_push_that_is_refused_is_known_before_anything_is_done() {
     let push = |words: &[&str]| build(&source, &planned.plan(), &[&["--output", &name], words].concat()).run();
     let refused = push(&[]).fails(4, &format!("cannot push `{name}`: the registry refuses `{}/team/slim`", registry.address));
     assert!(!refused.stderr().contains("listing"), "{}", refused.stderr());
+    let elsewhere =
+        ["build", "other.example/app", "--pull=false", "--output", &name, "--registry-account", "me", "--registry-secret", "x"];
+    let elsewhere = Slim::new(&elsewhere).env("DOCKER_CONFIG", "/nonexistent").run();
+    elsewhere.fails(4, "it needs an account (the one that was given is for `other.example`)");
     let run = push(&["--registry-account", "me", "--registry-secret", "secret"]).ok();
     assert_eq!(pushed(&run)[0]["names"], json!([format!("{}/team/slim:1", registry.address)]));
     let said = "cannot push `docker://127.0.0.1:9/app:latest`: the registry `127.0.0.1:9` cannot be reached";
@@ -427,6 +434,32 @@ fn tokens_are_fetched_and_fetched_again() {
     let elsewhere =
         |_: &str, _: &str| ("401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"http://token.example/\"".to_owned(), vec![]);
     run_from(elsewhere).fails(4, "leads to an address without TLS: http://token.example/");
+}
+
+#[test]
+fn certificates_are_verified_on_loopback_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let names =
+        ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
+    let files = ["-keyout", &path("key"), "-out", &path("certificate")];
+    tool(&[&["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"], &names[..], &files].concat());
+    let registry = Registry::start_with(&format!("tls: {{certificate: {}, key: {}}}", path("certificate"), path("key")));
+    let image = format!("docker://{}/a:1", registry.address);
+    let run = |certificates: &str| {
+        let slim = Slim::new(&["run", "--insecure-registry", &registry.address, &image]);
+        slim.env("SSL_CERT_FILE", certificates).env("DOCKER_CONFIG", "/nonexistent").run()
+    };
+    run(&path("certificate")).fails(4, "the image `1` is not in");
+    run("/etc/ssl/certs/ca-certificates.crt").fails(4, "invalid peer certificate");
+    // Who has no authorities needs none for plain HTTP, and is told of them elsewhere.
+    let plain = Registry::start(None);
+    let none = |host: &str| {
+        let slim = Slim::new(&["run", &format!("docker://{host}/a:1")]).env("SSL_CERT_DIR", "/nonexistent");
+        slim.env("SSL_CERT_FILE", "/nonexistent").env("DOCKER_CONFIG", "/nonexistent").run()
+    };
+    none(&plain.address).fails(4, "the image `1` is not in");
+    none("registry.example").fails(4, "TLS cannot be spoken").fails(4, "`ca-certificates`");
 }
 
 #[test]

@@ -19,13 +19,22 @@ pub struct Registry {
 
 impl Registry {
     pub fn start(account: Option<(&str, &str)>) -> Registry {
+        Registry::start_as(account, "")
+    }
+
+    /// With more in its configuration of HTTP.
+    pub fn start_with(http: &str) -> Registry {
+        Registry::start_as(None, &format!(", {http}"))
+    }
+
+    fn start_as(account: Option<(&str, &str)>, http: &str) -> Registry {
         let folder = tempfile::tempdir().unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap().to_string();
         drop(free);
         let data = folder.path().join("data");
         let mut config = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nhttp: {{addr: {address}}}\n\
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nhttp: {{addr: {address}{http}}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}}}\n",
             data.display()
         );

@@ -28,22 +28,25 @@ pub(super) enum Account {
 impl Account {
     /// Finds the account for a registry; may run a helper program.
     pub(super) fn find(place: &Place, access: &Access) -> Account {
-        if let Some((_, given)) = access.account.as_ref().filter(|(registry, _)| *registry == place.registry) {
-            return Account::Password(given.clone());
-        }
+        let not_this_one = match &access.account {
+            Some((registry, given)) if *registry == place.registry => return Account::Password(given.clone()),
+            Some((registry, _)) => Some(format!("the one that was given is for `{registry}`")),
+            None => None,
+        };
+        let unusable = |reason: &str| Account::Nobody(Some(format!("the one that docker stored cannot be used: {reason}")));
         use docker_credential::{CredentialRetrievalError as Error, DockerCredential};
         match docker_credential::get_credential(place.account_key()) {
             Ok(DockerCredential::UsernamePassword(account, secret)) => Account::Password(Credentials { account, secret }),
             Ok(DockerCredential::IdentityToken(token)) => Account::Identity(token),
-            Err(Error::ConfigNotFound | Error::NoCredentialConfigured) => Account::Nobody(None),
-            Err(Error::ConfigReadError) if !has_configuration() => Account::Nobody(None),
+            Err(Error::ConfigNotFound | Error::NoCredentialConfigured) => Account::Nobody(not_this_one),
+            Err(Error::ConfigReadError) if !has_configuration() => Account::Nobody(not_this_one),
             // That it has none is a failure to a helper.
-            Err(Error::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => Account::Nobody(None),
+            Err(Error::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => Account::Nobody(not_this_one),
             Err(Error::HelperFailure { helper, stdout, stderr }) => {
                 let said = if stderr.trim().is_empty() { stdout } else { stderr };
-                Account::Nobody(Some(format!("`{}` failed: {}", escape(helper.as_bytes()), escape(said.trim().as_bytes()))))
+                unusable(&format!("`{}` failed: {}", escape(helper.as_bytes()), escape(said.trim().as_bytes())))
             }
-            Err(other) => Account::Nobody(Some(other.to_string())),
+            Err(other) => unusable(&other.to_string()),
         }
     }
 }

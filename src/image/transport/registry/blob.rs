@@ -19,7 +19,8 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::RegistryError;
-use super::session::{ANSWER_PATIENCE, ATTEMPTS, Session, pause_before, reason};
+use super::session::{ANSWER_PATIENCE, ATTEMPTS, Session, pause_before};
+use super::words::reason;
 use crate::image::transport::section::ReadAt;
 
 /// Bytes that are written at once.

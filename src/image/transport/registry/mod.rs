@@ -21,6 +21,7 @@ mod challenge;
 pub mod place;
 mod pull;
 pub mod session;
+mod words;
 
 pub use self::account::Access;
 pub use self::blob::Tell;
@@ -80,6 +81,12 @@ pub enum RegistryError {
     /// Its layers.
     #[error(transparent)]
     Layers(LayerError),
+    /// We cannot speak TLS.
+    #[error(
+        "TLS cannot be spoken: {0}; certificates of authorities are in the package `ca-certificates`, or in the file that \
+         `SSL_CERT_FILE` names"
+    )]
+    Tls(String),
     /// Our own disk.
     #[error("a downloaded blob cannot be stored: {0}")]
     Disk(std::io::Error),

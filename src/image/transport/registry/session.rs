@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, header};
-use serde::Deserialize;
 
 use super::RegistryError;
 use super::account::{Access, Account};
 use super::challenge::{self, Challenge};
 use super::place::{Place, is_loopback, may_be_plain};
+use super::words::{MAX_READ, parse_token, reason, shown, told, words};
 use crate::engine::docker::Credentials;
 use crate::escape::escape;
 
@@ -38,9 +38,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const MAX_REDIRECTIONS: usize = 8;
 /// The most bytes of a token's document.
 const MAX_TOKEN: u64 = 1 << 20;
-/// The most bytes that are read of a registry's words on an error, and characters that are shown.
-const MAX_WORDS: (u64, usize) = (64 << 10, 300);
-
 /// What is to be done in the repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -93,15 +90,21 @@ impl Session {
         let account = account.map_err(|error| RegistryError::Fault(error.to_string()))?;
         let host = place.host().to_owned();
         let insecure = access.insecure.clone();
-        let mut builder = Client::builder()
-            .user_agent(concat!("slim/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_PATIENCE)
-            .redirect(Policy::custom(move |attempt| redirect(attempt, &insecure)));
-        if is_loopback(&host) {
-            // A proxy has another one.
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|error| RegistryError::Fault(reason(&error)))?;
+        let builder = || {
+            let insecure = insecure.clone();
+            let builder = Client::builder()
+                .user_agent(concat!("slim/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_PATIENCE)
+                .redirect(Policy::custom(move |attempt| redirect(attempt, &insecure)));
+            // A proxy has another loopback.
+            if is_loopback(&host) { builder.no_proxy() } else { builder }
+        };
+        let client = match builder().build() {
+            // Where there are no authorities, none are needed for plain HTTP.
+            Err(_) if may_be_plain(&host, &insecure) => builder().tls_certs_only([]).build(),
+            built => built,
+        };
+        let client = client.map_err(|error| RegistryError::Tls(reason(&error)))?;
         let base = |scheme: &str| {
             let url = Url::parse(&format!("{scheme}://{host}/v2/"));
             url.map_err(|error| RegistryError::Unreachable { host: host.clone(), reason: error.to_string(), hint: "" })
@@ -129,8 +132,15 @@ impl Session {
     }
 
     async fn speaks_tls(&self) -> bool {
-        let asked = tokio::time::timeout(CONNECT_PATIENCE, self.client.get(self.base.clone()).send()).await;
-        matches!(asked, Ok(Ok(_)))
+        match tokio::time::timeout(CONNECT_PATIENCE, self.client.get(self.base.clone()).send()).await {
+            Ok(Ok(_)) => true,
+            // Whoever shows a certificate that we don't like, does. It is told when something is asked for.
+            Ok(Err(error)) => {
+                tracing::debug!("the registry `{}`: {error:?}", self.place.registry);
+                is_about_certificates(&error)
+            }
+            Err(_) => false,
+        }
     }
 
     /// The address of something in the repository, such as `blobs/sha256:...`.
@@ -302,7 +312,7 @@ impl Session {
         if status.is_success() {
             return Ok(response);
         }
-        let words = self.body(response, MAX_WORDS.0, what).await.map(|bytes| words(&bytes)).unwrap_or_default();
+        let words = self.body(response, MAX_READ, what).await.map(|bytes| words(&bytes)).unwrap_or_default();
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.unauthorised(&words),
             StatusCode::NOT_FOUND => RegistryError::Missing { what: what.to_owned(), place: self.place.to_string() },
@@ -315,7 +325,7 @@ impl Session {
         let how = format!("`docker login {registry}`, or `--registry-account` and `--registry-secret`");
         let hint = match &self.account {
             Account::Nobody(None) => format!("it is not there, or needs an account: {how}"),
-            Account::Nobody(Some(reason)) => format!("the account that docker stored cannot be used ({reason}): {how}"),
+            Account::Nobody(Some(reason)) => format!("it needs an account ({reason}): {how}"),
             Account::Password(Credentials { account, .. }) => {
                 format!("the account `{}` may not, or its secret is wrong: {how}", escape(account.as_bytes()))
             }
@@ -379,70 +389,21 @@ fn host_of(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// What is at the bottom of an error: the layers above it only name themselves, or addresses that may hold secrets.
-pub(crate) fn reason(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
+fn is_about_certificates(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return matches!(error, rustls::Error::InvalidCertificate(_));
     }
-    shown(&deepest.to_string())
-}
-
-/// Foreign words, bounded and harmless.
-fn shown(words: &str) -> String {
-    escape(words.chars().take(MAX_WORDS.1).collect::<String>().as_bytes())
-}
-
-fn told(words: &str) -> String {
-    if words.is_empty() { String::new() } else { format!(": {words}") }
-}
-
-/// What a registry says of an error, in the form that the specification has for it.
-fn words(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Errors {
-        errors: Vec<One>,
+    // The source of an error of input or output is that of the error in it.
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match inner {
+        Some(inner) => is_about_certificates(inner),
+        None => error.source().is_some_and(is_about_certificates),
     }
-    #[derive(Deserialize)]
-    struct One {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: Option<String>,
-    }
-    let Ok(Errors { errors }) = serde_json::from_slice(body) else { return String::new() };
-    let one = |One { code, message }| message.filter(|message| !message.is_empty()).unwrap_or(code);
-    errors.into_iter().take(3).map(one).collect::<Vec<_>>().join(", ")
-}
-
-fn parse_token(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Token {
-        token: Option<String>,
-        access_token: Option<String>,
-    }
-    let Token { token, access_token } = serde_json::from_slice(body).ok()?;
-    let token = token.or(access_token)?;
-    // It goes into a header.
-    (!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())).then_some(token)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_and_tokens() {
-        let body = br#"{"errors":[{"code":"DENIED","message":"no \u001b[31mway","detail":null},{"code":"UNKNOWN"}]}"#;
-        assert_eq!(shown(&words(body)), "no \\x1b[31mway, UNKNOWN");
-        assert_eq!(words(b"<html>"), "");
-        assert_eq!(shown(&"x".repeat(1000)), "x".repeat(300));
-        assert_eq!(parse_token(br#"{"token":"a.b","access_token":"c"}"#).as_deref(), Some("a.b"));
-        assert_eq!(parse_token(br#"{"access_token":"c","expires_in":60}"#).as_deref(), Some("c"));
-        for body in ["{}", r#"{"token":""}"#, r#"{"token":"a\r\nb"}"#, r#"{"token":1}"#, ""] {
-            assert_eq!(parse_token(body.as_bytes()), None, "{body}");
-        }
-    }
 
     #[test]
     fn pauses_double() {
