@@ -52,6 +52,15 @@ pub fn run(arguments: Vec<OsString>) -> Option<i32> {
     }))
 }
 
+/// What is told to a verb in its argument.
+///
+/// # Panics
+/// Never: what is told is plain data.
+#[must_use]
+pub fn to_json(told: &impl serde::Serialize) -> String {
+    serde_json::to_string(told).expect("it is plain data")
+}
+
 fn text(argument: Option<OsString>) -> Result<String, String> {
     let argument = argument.ok_or("an argument is missing")?;
     argument.into_string().map_err(|argument| format!("`{}` is not UTF-8", argument.display()))

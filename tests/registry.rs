@@ -225,9 +225,6 @@ fn what_a_registry_cannot_do_is_told() {
     build(&format!("docker://{name}"), &["--platform", "linux/s390x"]).fails(4, "there is no image `linux/s390x`");
     let words = Slim::new(&["build", &format!("docker://{name}")]).run();
     words.fails(2, "say where the result goes: `--output oci-archive:FILE`");
-    Slim::new(&["build", &format!("docker://{name}"), "--tag", "x", NO_HTTP])
-        .run()
-        .fails(2, "is in no daemon, and cannot be run");
 }
 
 /// What the report says of the registries that the image went to.
@@ -305,6 +302,26 @@ fn a_push_that_is_refused_is_known_before_anything_is_done() {
     assert_eq!(pushed(&run)[0]["names"], json!([format!("{}/team/slim:1", registry.address)]));
     let said = "cannot push `docker://127.0.0.1:9/app:latest`: the registry `127.0.0.1:9` cannot be reached";
     build(&source, &planned.plan(), &["--output", "docker://127.0.0.1:9/app"]).run().fails(4, said);
+}
+
+#[test]
+fn an_image_is_built_and_verified_from_its_registry_without_a_daemon() {
+    let registry = Registry::start(None);
+    let source = format!("docker://{}", registry.push(&shell("cat /etc/group").build(), None));
+    let folder = tempfile::tempdir().unwrap();
+    let slim = |words: &[&str]| {
+        let slim = Slim::new(words).env("DOCKER_HOST", "unix:///nonexistent").env("DOCKER_CONFIG", "/nonexistent");
+        slim.env("XDG_CACHE_HOME", folder.path().to_str().unwrap()).run()
+    };
+    let result = format!("docker://{}/team/app.slim:1", registry.address);
+    let run = slim(&["build", &source, NO_HTTP, "--output", &result]).ok();
+    assert!(run.keeps("/etc/group"));
+    assert_eq!(pushed(&run)[0]["names"], json!([result.strip_prefix("docker://").unwrap()]));
+    let config = tool(&["skopeo", "inspect", "--tls-verify=false", "--config", &result]);
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["rootfs"]["diff_ids"], json!([run.report()["result"]["layer"]]));
+    slim(&["verify", &result, "--against", &source, NO_HTTP]).ok();
+    slim(&["build", &source, NO_HTTP, "--engine", "docker", "--output", &result]).fails(2, "is in no daemon");
 }
 
 #[test]

@@ -224,6 +224,13 @@ pub(crate) fn close_from(first: u32) -> nix::Result<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
 }
 
+/// Takes over a descriptor that this program was started with; what it starts does not have it.
+pub(crate) fn inherited(number: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: this request takes its argument by value.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    owned(number).ok_or(Errno::EBADF)
+}
+
 /// Gives the program that is executed next a descriptor under a number. What had the number before is closed.
 ///
 /// Only for a process that is about to execute: nothing of it may use `number` any more.

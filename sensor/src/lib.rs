@@ -18,6 +18,8 @@ pub mod relay;
 pub mod stub;
 pub mod wire;
 
+pub use handshake::Meeting;
+
 /// Parsers that nobody else needs, for the fuzzer.
 #[cfg(fuzzing)]
 pub mod fuzzing {

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calls::HERE;
 use crate::filter::{Denials, program};
+use crate::handshake::Meeting;
 use crate::identity::{self, IdentityError};
 use crate::wire::Senses;
 use crate::{handshake, kernel};
@@ -33,8 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StubSpec {
-    /// Name of the monitor's abstract socket.
-    pub socket: String,
+    /// Where the monitor is met.
+    pub meeting: Meeting,
     /// Name of this session, for the monitor's records.
     pub session: String,
     /// The user, as the image or the user of slim gave it; empty is root.
@@ -111,7 +112,7 @@ pub fn run(spec: &StubSpec, command: &[CString]) -> StubError {
 }
 
 fn become_program(spec: &StubSpec, command: &[CString]) -> Result<std::convert::Infallible, StubError> {
-    let socket = connect(&spec.socket).map_err(StubError::NoMonitor)?;
+    let socket = connect(&spec.meeting).map_err(StubError::NoMonitor)?;
     let identity = identity::resolve(&spec.engine, &spec.user, &small_file("/etc/passwd"), &small_file("/etc/group"))?;
 
     let denials = spec.deny.then_some(Denials { capabilities: spec.capabilities, engine: &spec.engine });
@@ -134,6 +135,11 @@ fn become_program(spec: &StubSpec, command: &[CString]) -> Result<std::convert::
     let present = limited.map_err(|errno| StubError::Privilege("limit the capabilities", errno))?;
     nix::unistd::setresgid(gid, gid, gid).map_err(|errno| StubError::Privilege("set the group", errno))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(|errno| StubError::Privilege("set the user", errno))?;
+    if matches!(spec.meeting, Meeting::Given(_)) && nix::unistd::getpid().as_raw() == 1 {
+        // The first process ends with the helper that started it, which the kernel forgets when ids change.
+        let bound = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+        bound.map_err(|errno| StubError::Privilege("bind it to the helper", errno))?;
+    }
     let capabilities = if uid.is_root() { present } else { 0 };
     kernel::set_capabilities(capabilities).map_err(|errno| StubError::Privilege("set the capabilities", errno))?;
 
@@ -148,7 +154,11 @@ fn become_program(spec: &StubSpec, command: &[CString]) -> Result<std::convert::
     }
 }
 
-fn connect(name: &str) -> nix::Result<std::os::fd::OwnedFd> {
+fn connect(meeting: &Meeting) -> nix::Result<std::os::fd::OwnedFd> {
+    let name = match meeting {
+        Meeting::Named(name) => name,
+        Meeting::Given(number) => return kernel::inherited(*number),
+    };
     let deadline = Instant::now() + PATIENCE;
     loop {
         match handshake::reach(name) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use super::engines::EngineChoice;
 use super::words::parse_duration;
 use crate::image::store::MAX_UNPACKED_SIZE;
 use crate::observe::sensor::Sensor;
@@ -118,6 +119,14 @@ pub struct GeneralArgs {
     pub host: Option<String>,
 }
 
+/// Which engine runs the images.
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    /// What runs the images: the Docker daemon (`docker`), slim itself (`embedded`), or the daemon for its own images and slim for all others (`auto`)
+    #[arg(long, value_name = "ENGINE", default_value = "auto", hide_possible_values = true, help_heading = "General")]
+    pub engine: EngineChoice,
+}
+
 /// See [`GeneralArgs::output_format`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
@@ -135,6 +144,9 @@ pub struct BuildArgs {
     /// Which image.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// What runs it.
+    #[command(flatten)]
+    pub engine: EngineArgs,
     /// How it is run.
     #[command(flatten)]
     pub container: ContainerArgs,
@@ -178,7 +190,7 @@ pub struct RunArgs {
 /// The flags of `slim verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The image to be checked, whoever made it: a name, an id, or `docker-daemon:NAME`
+    /// The image to be checked, whoever made it: a name, an id, or an image elsewhere, such as `docker-archive:FILE` or `docker://NAME`
     #[arg(value_name = "SLIM")]
     pub image: String,
     /// The original: an image, or the file of an observation of it (see `slim build --observation-out`)
@@ -193,6 +205,15 @@ pub struct VerifyArgs {
     /// Where the report goes
     #[arg(long, value_name = "FILE", help_heading = "Verification")]
     pub report: Option<PathBuf>,
+    /// Unpack at most so many bytes of an image that no daemon has
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_UNPACKED_SIZE)]
+    pub max_unpacked_size: u64,
+    /// How registries are spoken to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// What runs both.
+    #[command(flatten)]
+    pub engine: EngineArgs,
     /// How both are run.
     #[command(flatten)]
     pub container: ContainerArgs,
@@ -241,7 +262,7 @@ pub struct RegistryArgs {
     #[arg(long, value_name = "SECRET", env = "SLIM_REGISTRY_SECRET", hide_env_values = true, requires = "registry_account")]
     pub registry_secret: Option<Secret>,
     /// Speak plain HTTP to a registry that knows no TLS: everybody on the way can read along, passwords too
-    #[arg(long, value_name = "HOST[:PORT]")]
+    #[arg(long, value_name = "HOST")]
     pub insecure_registry: Vec<String>,
 }
 

@@ -1,6 +1,7 @@
 //! How a step's error becomes an exit code and a message.
 
 use crate::engine::docker::EngineError;
+use crate::engine::embedded::{EmbeddedError, RunnerError};
 use crate::engine::inject::ProgramError;
 use crate::exit::Exit;
 use crate::image::local::LocalError;
@@ -45,6 +46,31 @@ impl From<EngineError> for Failure {
     }
 }
 
+impl From<EmbeddedError> for Failure {
+    fn from(error: EmbeddedError) -> Failure {
+        let exit = match error {
+            EmbeddedError::Runner(error) => return error.into(),
+            EmbeddedError::Image(error) => return error.into(),
+            EmbeddedError::Option { .. } | EmbeddedError::NamedVolume(_) => Exit::Usage,
+            EmbeddedError::User(_) => Exit::Target,
+            EmbeddedError::InDaemon(_) => Exit::Image,
+            EmbeddedError::Workspace(_) => Exit::Engine,
+            EmbeddedError::Task(_) => Exit::Internal,
+        };
+        Failure { exit, message: error.to_string() }
+    }
+}
+
+impl From<RunnerError> for Failure {
+    fn from(error: RunnerError) -> Failure {
+        let exit = match error {
+            RunnerError::Start(_) => Exit::Target,
+            _ => Exit::Engine,
+        };
+        Failure { exit, message: error.to_string() }
+    }
+}
+
 impl From<ProgramError> for Failure {
     fn from(error: ProgramError) -> Failure {
         let exit = match error {
@@ -68,6 +94,7 @@ impl From<LocalError> for Failure {
     fn from(error: LocalError) -> Failure {
         let exit = match &error {
             LocalError::Store(StoreError::Io { .. } | StoreError::NoHome) => Exit::Engine,
+            LocalError::Daemon => Exit::Internal,
             _ => Exit::Image,
         };
         Failure { exit, message: error.to_string() }
@@ -82,6 +109,9 @@ impl From<PushError> for Failure {
 
 impl From<ObserveError> for Failure {
     fn from(error: ObserveError) -> Failure {
+        if let ObserveError::Target(TargetError::Embedded(error)) = error {
+            return error.into();
+        }
         let exit = match &error {
             ObserveError::Target(TargetError::Engine(_) | TargetError::Monitor(_) | TargetError::NoFanotify { .. }) => {
                 Exit::Engine

@@ -3,7 +3,7 @@
 use slim_probes::{CrawlOptions, ExecCommand, HttpCommand, HttpOptions, read_command_file};
 
 use super::failure::Failure;
-use super::request::{self, BuildRequest, KeepFlags, ProbeFlags, RegistryFlags};
+use super::request::{self, KeepFlags, ProbeFlags, RegistryFlags};
 use crate::engine::docker::Credentials;
 use crate::engine::options::RunOptions;
 use crate::engine::options::environment::Variable;
@@ -92,9 +92,9 @@ fn names_requests(flags: &ProbeFlags) -> bool {
 
 /// Credentials for a pull: those that were given, else those that `docker login` stored.
 #[must_use]
-pub fn credentials(request: &BuildRequest, image: &ImageName) -> Option<Credentials> {
-    if let Some(given) = given(&request.registries) {
-        return Some(given);
+pub fn credentials(given: Option<&request::Credentials>, image: &ImageName) -> Option<Credentials> {
+    if let Some(given) = given {
+        return Some(to_engine(given));
     }
     match docker_credential::get_credential(&image.registry()) {
         Ok(docker_credential::DockerCredential::UsernamePassword(account, secret)) => Some(Credentials { account, secret }),
@@ -103,9 +103,8 @@ pub fn credentials(request: &BuildRequest, image: &ImageName) -> Option<Credenti
     }
 }
 
-fn given(flags: &RegistryFlags) -> Option<Credentials> {
-    let given = flags.credentials.as_ref()?;
-    Some(Credentials { account: given.account.clone(), secret: given.secret.0.clone() })
+fn to_engine(given: &request::Credentials) -> Credentials {
+    Credentials { account: given.account.clone(), secret: given.secret.0.clone() }
 }
 
 /// How registries may be spoken to. The account that was given is for the registry of the source; where that comes from none,
@@ -121,7 +120,10 @@ pub fn access<'o>(flags: &RegistryFlags, source: &ImageSource, outputs: impl Int
         _ => None,
     };
     let place = of_source.or_else(|| outputs.into_iter().find_map(of_output));
-    Access { account: place.map(|place| place.registry).zip(given(flags)), insecure: flags.insecure.clone() }
+    Access {
+        account: place.map(|place| place.registry).zip(flags.credentials.as_ref().map(to_engine)),
+        insecure: flags.insecure.clone(),
+    }
 }
 
 /// What the plan sees of an image's configuration.

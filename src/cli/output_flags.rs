@@ -13,7 +13,7 @@ use crate::pack::compression::Compression;
 pub struct OutputFlags {
     /// Names of the result; empty: [`crate::image::local::default_tag`].
     pub tags: Vec<Reference>,
-    /// Where the result goes; empty: to the daemon.
+    /// Where the result goes; empty: back to where the image came from.
     pub outputs: Vec<Output>,
     /// How the layer is compressed in files.
     pub compression: Compression,
@@ -26,10 +26,10 @@ pub struct OutputFlags {
 }
 
 impl OutputFlags {
-    /// The result is to stay in the daemon.
+    /// The result is to be in the daemon.
     #[must_use]
     pub fn is_for_daemon(&self) -> bool {
-        self.outputs.is_empty() || self.outputs.iter().any(|output| matches!(output, Output::Daemon(_)))
+        self.outputs.iter().any(|output| matches!(output, Output::Daemon(_)))
     }
 
     /// Files and directories that the result goes to.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::args::{BuildArgs, ContainerArgs, KeepArgs, ProbeArgs, RegistryArgs, Secret, TargetArgs};
 use super::continue_after::parse_continue_after;
+use super::engines::EngineChoice;
 pub use super::output_flags::OutputFlags;
 use super::output_flags::output_flags;
 pub use super::verification_flags::VerificationFlags;
@@ -86,6 +87,8 @@ pub struct BuildRequest {
     pub platform: Platform,
     /// Bytes that are unpacked of it at most.
     pub max_unpacked_size: u64,
+    /// Which engine runs it.
+    pub engine: EngineChoice,
     /// Pull it when the daemon hasn't got it.
     pub pull: bool,
     /// How registries are spoken to.
@@ -239,6 +242,7 @@ impl BuildRequest {
             max_unpacked_size: parse_size(&max_unpacked_size)
                 .map(i64::unsigned_abs)
                 .map_err(|error| wrong("--max-unpacked-size", &max_unpacked_size, error))?,
+            engine: args.engine.engine,
             pull: pull.unwrap_or(true),
             registries: registry_flags(registry)?,
             force: force.unwrap_or(false),

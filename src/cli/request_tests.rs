@@ -1,5 +1,6 @@
 //! Command lines, and what they come to.
 
+use super::super::engines::EngineChoice;
 use super::*;
 use crate::cli::args::{Cli, Verb};
 use crate::engine::options::mounts::MountRequest;
@@ -37,6 +38,7 @@ fn request(words: &[&str]) -> Result<BuildRequest, UsageError> {
 fn a_bare_command_line() {
     let got = request(&["app"]).unwrap();
     let expected = BuildRequest {
+        engine: EngineChoice::Auto,
         image: ImageSource::parse("app").unwrap(),
         platform: Platform::of_host(),
         max_unpacked_size: 100 << 30,
@@ -224,7 +226,7 @@ fn what_to_write() {
     let output = request(&["app", "--tag", "a", "--tag", "r:5000/b:1", "--report", "off"]).unwrap().output;
     assert_eq!(output.tags.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:latest", "r:5000/b:1"]);
     assert_eq!(output.report, None);
-    assert!(output.is_for_daemon() && output.files().next().is_none());
+    assert!(output.outputs.is_empty(), "what it is then depends on the image");
 
     let request = |words: &[&str]| request(&[&["app", "--output", "oci:a"], words].concat());
     let output = request(&["--output", "oci:a:v1", "--compression", "zstd:9"]).unwrap().output;

@@ -9,13 +9,14 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Cli, GeneralArgs, OutputFormat, Verb};
-use super::build::{Leftover, build};
+use super::build::build;
 use super::doctor::examine;
+use super::engines::Engines;
 use super::failure::Failure;
 use super::progress::Progress;
 use super::request::{BuildRequest, System};
@@ -23,16 +24,10 @@ use super::run_image::{RunRequest, run_image};
 use super::style::Level;
 use super::told::Told;
 use super::verify::{VerifyRequest, verify};
-use crate::engine::docker::{Engine, EngineError};
-use crate::engine::owner::Owner;
-use crate::engine::workspace::Workspace;
 use crate::exit::Exit;
 
 /// How long the clean-up may take where the engine does not answer any more.
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long an engine that went away may take to come back.
-const RETURN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the command line.
 #[must_use]
@@ -84,23 +79,26 @@ fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
         Verb::Build(arguments) => {
             let request = BuildRequest::new(*arguments, &System).map_err(|error| Failure::usage(error.to_string()))?;
             let shown = Arc::clone(progress);
-            let work = |engine: Engine, executable: PathBuf, leftover: Leftover| async move {
-                let summary = build(&engine, request, &executable, shown, &leftover, interrupted()).await?;
+            let work = |engines: Arc<Engines>| async move {
+                let summary = build(&engines, request, shown, interrupted()).await?;
                 Ok(Told { text: summary.to_string(), json: summary.to_json(), quiet: summary.names(), exit: Exit::Done })
             };
-            runtime.block_on(in_engine(&general, progress, work))
+            runtime.block_on(with_engines(&general, progress, work))
         }
         Verb::Verify(arguments) => {
             let request = VerifyRequest::new(*arguments, &System)?;
             let shown = Arc::clone(progress);
-            let work = |engine: Engine, executable: PathBuf, _| async move {
-                verify(&engine, request, &executable, shown, interrupted()).await
-            };
-            runtime.block_on(in_engine(&general, progress, work))
+            let work = |engines: Arc<Engines>| async move { verify(&engines, request, shown, interrupted()).await };
+            runtime.block_on(with_engines(&general, progress, work))
         }
         Verb::Run(arguments) => {
             let request = RunRequest::new(*arguments, &System)?;
-            let exit_code = runtime.block_on(run_image(request, own_executable()?, progress));
+            let engines = Engines::new(general.host.clone(), own_executable()?, Arc::clone(progress));
+            let exit_code = runtime.block_on(async {
+                let exit_code = run_image(&engines, request, progress).await;
+                let _ = engines.clean_up().await;
+                exit_code
+            });
             // Who types nothing is not waited for.
             runtime.shutdown_background();
             return exit_code;
@@ -129,29 +127,23 @@ fn tell(told: &Told, general: &GeneralArgs) -> Result<Exit, Failure> {
     }
 }
 
-/// Does a verb's work as a task of its own, and removes what it leaves in the engine, however it ends.
-async fn in_engine<F>(
+/// Does a verb's work as a task of its own, and removes what it leaves in the engines, however it ends.
+async fn with_engines<F>(
     general: &GeneralArgs,
     progress: &Arc<Progress>,
-    work: impl FnOnce(Engine, PathBuf, Leftover) -> F,
+    work: impl FnOnce(Arc<Engines>) -> F,
 ) -> Result<Told, Failure>
 where
     F: Future<Output = Result<Told, Failure>> + Send + 'static,
 {
-    let executable = own_executable()?;
-    let owner = Owner::this_process().map_err(|error| Failure::internal(format!("no randomness: {error}")))?;
-    let engine = Engine::connect(general.host.as_deref(), owner).await?;
-    progress.messages.detail(format!("engine: {} {} at {}", engine.kind, engine.version, engine.host()));
-    sweep(&engine, progress).await;
-    let leftover = Leftover::default();
-    let task = tokio::spawn(work(engine.clone(), executable, leftover.clone()));
+    let engines = Arc::new(Engines::new(general.host.clone(), own_executable()?, Arc::clone(progress)));
+    let task = tokio::spawn(work(Arc::clone(&engines)));
     let result = task.await.unwrap_or_else(|error| Err(Failure::internal(format!("a fault of slim: {error}"))));
     if result.is_err() {
         progress.step("cleaning up");
     }
-    let cleaning = clean_up(&engine, &leftover, progress);
     tokio::select! {
-        cleaned = tokio::time::timeout(CLEAN_UP_PATIENCE, cleaning) => match cleaned {
+        cleaned = tokio::time::timeout(CLEAN_UP_PATIENCE, engines.clean_up()) => match cleaned {
             Ok(Ok(())) => {}
             Ok(Err(error)) => progress.messages.warn(format!("something is left in the engine, the next run removes it: {error}")),
             Err(_) => progress.messages.warn("the engine does not answer: what is left in it, the next run removes"),
@@ -162,40 +154,6 @@ where
         }
     }
     result
-}
-
-/// Removes what killed runs left.
-async fn sweep(engine: &Engine, progress: &Progress) {
-    let (containers, left) = (engine.sweep().await, Workspace::sweep(&std::env::temp_dir()));
-    for image in &left.images {
-        engine.discard(image).await;
-    }
-    match containers {
-        Ok(0) if left.directories == 0 => {}
-        Ok(containers) => progress.messages.info(format!(
-            "removed what killed runs left: containers: {containers}, directories for temporary files: {}",
-            left.directories
-        )),
-        Err(error) => progress.messages.warn(format!("what a killed run left could not be removed: {error}")),
-    }
-}
-
-/// Removes what this run left in the engine. One that went away is given time to come back.
-async fn clean_up(engine: &Engine, leftover: &Leftover, progress: &Progress) -> Result<(), EngineError> {
-    let deadline = Instant::now() + RETURN_PATIENCE;
-    let mut cleaned = engine.clean_up().await;
-    if matches!(cleaned, Err(EngineError::Lost { .. })) {
-        progress.step("waiting for the engine to come back");
-    }
-    while matches!(cleaned, Err(EngineError::Lost { .. })) && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        cleaned = engine.clean_up().await;
-    }
-    cleaned?;
-    for image in leftover.images() {
-        engine.remove_unnamed(&image).await;
-    }
-    Ok(())
 }
 
 /// Waits for a signal that ends the program.

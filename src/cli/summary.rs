@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::report::verification::Verdict;
-use crate::report::{Evidence, OutputFacts, Report, Verification};
+use crate::report::{EngineFacts, Evidence, OutputFacts, Report, Verification};
 
 /// The result in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     /// The source.
     image: String,
+    /// What ran it, and why.
+    engine: Option<EngineFacts>,
     /// Names of the result.
     tags: Vec<String>,
     /// Where it went.
@@ -56,6 +58,7 @@ impl Summary {
         let main_steps = report.seconds.iter().filter(|(step, _)| !step.starts_with("observe:") && !step.starts_with("list"));
         Summary {
             image: image.map(|image| image.name.clone()).unwrap_or_default(),
+            engine: report.engine.clone(),
             tags: result.map(|result| result.tags.clone()).unwrap_or_default(),
             outputs: result.map(|result| result.outputs.clone()).unwrap_or_default(),
             id: result.map(|result| result.id.clone()).unwrap_or_default(),
@@ -99,7 +102,9 @@ impl Summary {
 
     /// A command to go on with.
     fn try_it(&self) -> String {
+        let is_embedded = self.engine.as_ref().is_some_and(EngineFacts::is_embedded);
         match (self.tags.first(), self.files().next()) {
+            (None, Some((place, _))) if is_embedded => format!("slim run {place}"),
             (None, Some((_, OutputFacts { transport: "docker-archive", path, .. }))) => {
                 format!("docker load --input {}", path.as_deref().unwrap_or_default())
             }
@@ -137,6 +142,9 @@ impl fmt::Display for Summary {
         let ratio = self.size_before as f64 / self.size_after.max(1) as f64;
         writeln!(f, "{} -> {}", self.image, self.places().join(", "))?;
         writeln!(f, "  size      {} -> {} ({ratio:.1} times smaller)", megabytes(self.size_before), megabytes(self.size_after))?;
+        if let Some(EngineFacts { name, reason }) = &self.engine {
+            writeln!(f, "  engine    {name}: {reason}")?;
+        }
         for (place, output) in self.files() {
             let (size, how) = (megabytes(output.size.unwrap_or(0)), output.compression.as_deref().unwrap_or("none"));
             write!(f, "  file      {place}: layer of {size} ({how})")?;

@@ -16,7 +16,7 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::docker::{Engine, EngineError, reason, refused, status};
 use super::owner;
@@ -66,6 +66,14 @@ impl Complaints {
         kept.extend_from_slice(bytes);
         let excess = kept.len().saturating_sub(Complaints::KEPT);
         kept.drain(..excess);
+    }
+
+    /// Takes all that comes.
+    pub(super) async fn follow(self, mut from: impl AsyncRead + Unpin) {
+        let mut part = [0; 4096];
+        while let Ok(length @ 1..) = from.read(&mut part).await {
+            self.push(&part[..length]);
+        }
     }
 
     /// As text.

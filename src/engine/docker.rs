@@ -62,6 +62,9 @@ pub enum EngineError {
         /// Why it broke.
         reason: String,
     },
+    /// A container of slim's own.
+    #[error(transparent)]
+    Runner(#[from] super::embedded::RunnerError),
     /// The daemon that is meant cannot be found out.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -297,6 +300,12 @@ impl Engine {
             progress(PullProgress { layer: step.id.unwrap_or_default(), status: step.status.unwrap_or_default(), bytes });
         }
         Ok(())
+    }
+
+    /// An image as a docker-archive.
+    pub fn save(&self, id: &str) -> impl Stream<Item = Result<Bytes, EngineError>> + use<> {
+        let action = format!("save image `{id}`");
+        self.docker.export_image(id).map(move |part| part.map_err(refused(action.clone())))
     }
 
     /// Loads an image from the stream of a docker-archive.

@@ -3,23 +3,26 @@
 //! A run changes what it writes to, so the second would find another state than the first, and answer otherwise for that
 //! alone. The first run has the volumes themselves, as the user asked; before it starts, what is in them is read through the
 //! engine (an archive from a container that is never started, so it works with a daemon anywhere) into a file of ours. The
-//! later runs get anonymous volumes in their place, filled from that file.
+//! later runs get anonymous volumes in their place, filled from that file. With slim's own engine, the volumes are
+//! directories of this machine, and so are the copies.
 //!
 //! What cannot be copied (a single file, a socket, too much) the later runs share with the first. That is sound as long
 //! as the first did not write there, which the observation tells: see [`Copies::shared`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, Mount, MountType, MountVolumeOptions};
 use futures_util::StreamExt;
+use slim_sensor::container::copy_directory;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 
 use super::container::Container;
-use super::docker::{Engine, EngineError, Kind};
+use super::docker::{EngineError, Kind};
 use super::options::RunOptions;
 use super::options::mounts::MountRequest;
+use super::runtime::Runtime;
 use super::workspace::Workspace;
 
 /// Most bytes of one volume that are copied: test data, not somebody's database.
@@ -57,13 +60,19 @@ impl Copies {
     ///
     /// # Errors
     /// [`EngineError`]; also where our own disk is full.
-    pub async fn take(engine: &Engine, image: &str, options: &RunOptions) -> Result<Copies, EngineError> {
+    pub async fn take(runtime: Runtime<'_>, image: &str, options: &RunOptions) -> Result<Copies, EngineError> {
         let mut copies = Copies::default();
         let writable: Vec<&MountRequest> = options.mounts.iter().filter(|request| writable_target(request).is_some()).collect();
         if writable.is_empty() {
             return Ok(copies);
         }
         let directory = Workspace::create(&std::env::temp_dir()).map_err(own_disk)?;
+        let Runtime::Docker(engine, _) = runtime else {
+            let bind = |request: &MountRequest| Some((writable_source(request)?, writable_target(request)?));
+            let binds: Vec<_> = writable.into_iter().filter_map(bind).collect();
+            let taken = tokio::task::spawn_blocking(move || Copies::take_here(binds, directory)).await;
+            return taken.map_err(|error| own_disk(std::io::Error::other(error)));
+        };
         let only_mounts = RunOptions { mounts: writable.into_iter().cloned().collect(), ..RunOptions::default() };
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
@@ -84,6 +93,31 @@ impl Copies {
         container.remove().await?;
         copies.directory = Some(directory);
         Ok(copies)
+    }
+
+    /// Copies directories of this machine, which are mounted at the targets.
+    fn take_here(binds: Vec<(PathBuf, String)>, directory: Workspace) -> Copies {
+        let mut copies = Copies::default();
+        let aside = directory.path().join("aside");
+        for (source, target) in binds {
+            let copy = directory.path().join(format!("volume-{}", copies.copies.len() + copies.shared.len()));
+            let copied = check_size(&source).and_then(|()| {
+                let made = std::fs::create_dir_all(&aside).and_then(|()| copy_directory(&source, &copy, &aside));
+                made.map_err(|error| error.to_string())
+            });
+            match copied {
+                Ok(()) => copies.copies.push(Copy { target, archive: copy }),
+                Err(reason) => copies.shared.push(Shared { target, reason }),
+            }
+        }
+        copies.directory = Some(directory);
+        copies
+    }
+
+    /// Where slim's own engine finds the copies: for each target a directory.
+    #[must_use]
+    pub fn directories(&self) -> Vec<(String, PathBuf)> {
+        self.copies.iter().map(|copy| (copy.target.clone(), copy.archive.clone())).collect()
     }
 
     /// The options for a later run: fresh volumes where there are copies.
@@ -124,6 +158,38 @@ impl Copies {
     #[must_use]
     pub fn shared(&self) -> &[Shared] {
         &self.shared
+    }
+}
+
+/// Whether a directory can be copied, else why not.
+fn check_size(source: &Path) -> Result<(), String> {
+    if !source.is_dir() {
+        return Err("it is not a directory".to_owned());
+    }
+    let (mut size, mut left) = (0, vec![source.to_owned()]);
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(&directory).map_err(|error| error.to_string())? {
+            let entry = entry.map_err(|error| error.to_string())?;
+            let metadata = std::fs::symlink_metadata(entry.path()).map_err(|error| error.to_string())?;
+            if metadata.is_dir() {
+                left.push(entry.path());
+            } else {
+                size += metadata.len();
+            }
+            if size > MAX_COPY {
+                return Err(format!("it holds more than {} MB", MAX_COPY >> 20));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where a bind of this machine is.
+fn writable_source(request: &MountRequest) -> Option<PathBuf> {
+    match request {
+        MountRequest::Bind(bind) => bind.split(':').next().map(PathBuf::from),
+        MountRequest::Mount(mount) => mount.source.clone().map(PathBuf::from),
+        MountRequest::Anonymous(_) => None,
     }
 }
 

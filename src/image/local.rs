@@ -44,11 +44,24 @@ pub enum LocalError {
         /// Why.
         reason: PackerError,
     },
+    /// The directory itself.
+    #[error("`{}` cannot be used: {reason}", path.display())]
+    Root {
+        /// Which.
+        path: PathBuf,
+        /// The system's reason.
+        reason: std::io::Error,
+    },
+    /// It has no files here.
+    #[error("the image is in a daemon")]
+    Daemon,
 }
 
 /// Where the files of an image are.
 #[derive(Debug, Clone)]
 pub enum Place {
+    /// In a daemon, whose packer lists and reads them.
+    Daemon,
     /// In layers.
     Layers(Arc<LayeredImage>),
     /// In a directory.
@@ -70,7 +83,7 @@ pub struct Listed {
 ///
 /// # Errors
 /// [`LocalError`]
-pub fn open_file(source: &FileSource, platform: &Platform, max_unpacked_size: u64) -> Result<(SourceImage, Place), LocalError> {
+pub fn open_file(source: &FileSource, platform: &Platform, max_unpacked_size: u64) -> Result<SourceImage, LocalError> {
     let image = transport::open(source, platform, max_unpacked_size)?;
     Ok(described(&ImageSource::File(source.clone()), image))
 }
@@ -86,54 +99,56 @@ pub async fn open_registry(
     access: &Access,
     max_unpacked_size: u64,
     tell: Arc<Tell>,
-) -> Result<(SourceImage, Place), LocalError> {
+) -> Result<SourceImage, LocalError> {
     let image = registry::open(reference, platform, access, max_unpacked_size, tell).await?;
     Ok(described(&ImageSource::Registry(reference.clone()), image))
 }
 
-fn described(source: &ImageSource, image: LayeredImage) -> (SourceImage, Place) {
-    let described = SourceImage {
+fn described(source: &ImageSource, image: LayeredImage) -> SourceImage {
+    SourceImage {
         id: image.id.clone(),
         name: source.to_string(),
         tags: image.tags.clone(),
         config: as_told_by_a_daemon(image.config.clone()),
         size: image.layers.iter().map(transport::LayerBlob::size).sum(),
-    };
-    (described, Place::Layers(Arc::new(image)))
+        place: Place::Layers(Arc::new(image)),
+    }
 }
 
 /// Takes a directory for an image that runs as `run` says.
 #[must_use]
-pub fn open_directory(path: &Path, run: RunConfig) -> (SourceImage, Place) {
+pub fn open_directory(path: &Path, run: RunConfig) -> SourceImage {
     let Platform { os, architecture, .. } = Platform::of_host();
     let config = ImageConfig { os, architecture, config: Some(run), ..ImageConfig::default() };
-    let image = SourceImage {
+    SourceImage {
         id: digest_of(&config.to_json()).to_string(),
         name: ImageSource::Rootfs(path.to_owned()).to_string(),
         tags: vec![],
         config,
         size: 0,
-    };
-    (image, Place::Directory(path.to_owned()))
+        place: Place::Directory(path.to_owned()),
+    }
 }
 
 impl Place {
-    /// Lists the files of `image`, and gets ready to read them; layers that are not in the store are unpacked. `tell` hears how
-    /// many of them are done.
+    /// Lists the files of `image`, and gets ready to read them; layers that are not in the store are unpacked there as `flavour`.
+    /// `tell` hears how many of them are done.
     ///
     /// # Errors
     /// [`LocalError`]
     pub fn list(
         &self,
         image: &SourceImage,
+        flavour: Flavour,
         max_unpacked_size: u64,
         tell: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Listed, LocalError> {
         let store = Store::default_path();
         match self {
+            Place::Daemon => Err(LocalError::Daemon),
             Place::Layers(layers) => {
                 let store = Store::open(&store?)?;
-                let layers = store.unpack(layers, Flavour::User, max_unpacked_size, tell)?;
+                let layers = store.unpack(layers, flavour, max_unpacked_size, tell)?;
                 let merged = merge(layers.iter().map(|layer| &*layer.index), image.created(), &image.made_by_engine())?;
                 let (tree, merged) = (merged.tree.clone(), Arc::new(merged));
                 Ok(Listed { tree, skipped: vec![], reader: Box::new(LayerFiles::new(layers, merged)) })
@@ -214,6 +229,7 @@ mod tests {
             tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
             config: ImageConfig::default(),
             size: 0,
+            place: Place::Daemon,
         };
         for (source, tags, tag) in [
             ("docker-archive:/tmp/x.tar", &["reg:5000/app:1"][..], "reg:5000/app.slim:1"),

@@ -12,6 +12,7 @@ use tokio::net::UnixListener;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::config::{ImageConfig, RunConfig};
+use super::local::Place;
 use super::packer::{Channel, Packer, PackerError};
 use crate::engine::container::{Attached, Container};
 use crate::engine::docker::{Engine, EngineError, Kind};
@@ -52,6 +53,8 @@ pub struct SourceImage {
     pub config: ImageConfig,
     /// Bytes of its layers.
     pub size: u64,
+    /// Where its files are.
+    pub place: Place,
 }
 
 impl SourceImage {
@@ -84,6 +87,7 @@ impl SourceImage {
                 history: vec![],
             },
             size: inspected.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+            place: Place::Daemon,
         })
     }
 

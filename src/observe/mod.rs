@@ -2,7 +2,6 @@
 
 pub mod continue_after;
 pub mod file;
-mod inspected;
 pub mod merge;
 pub mod monitor;
 pub mod observation;
@@ -11,5 +10,4 @@ pub mod recorder;
 pub mod run;
 pub mod scene;
 pub mod sensor;
-mod signal;
 pub mod target;

@@ -8,7 +8,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
 
 use super::recorder::Feed;
-use crate::engine::container::{Attached, Complaints, Exec, Input};
+use crate::engine::container::{Attached, Complaints, Input};
+use crate::engine::runtime::Ending;
 
 /// What is known of the target at this moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,19 +74,19 @@ pub struct Monitor {
     status: watch::Receiver<Status>,
     control: mpsc::UnboundedSender<Control>,
     complaints: Complaints,
-    exec: Exec,
+    end: Ending,
 }
 
 impl Monitor {
-    /// Follows the monitor that was started as `exec`; its records go to `feed`.
+    /// Follows the monitor that was started, whose end `end` tells; its records go to `feed`.
     #[must_use]
-    pub fn follow(attached: Attached, exec: Exec, feed: Feed) -> Monitor {
+    pub fn follow(attached: Attached, end: Ending, feed: Feed) -> Monitor {
         let (sender, status) = watch::channel(Status::default());
         let (control, orders) = mpsc::unbounded_channel();
         let complaints = attached.complaints.clone();
         tokio::spawn(send_orders(attached.input, orders));
         tokio::spawn(receive(attached.output, feed, sender, control.clone()));
-        Monitor { status, control, complaints, exec }
+        Monitor { status, control, complaints, end }
     }
 
     /// What is known now.
@@ -126,7 +127,7 @@ impl Monitor {
 
     /// What the monitor complained about, and its exit code where it has ended.
     pub async fn post_mortem(&self) -> (String, Option<i64>) {
-        (self.complaints.text(), self.exec.exit_code().await.ok().flatten())
+        (self.complaints.text(), self.end.exit_code().await.ok().flatten())
     }
 }
 

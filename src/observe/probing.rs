@@ -5,11 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use slim_probes::{BoxFuture, Connect, Phases, Stream};
-use slim_sensor::relay;
 use slim_sensor::wire::Listener;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio_util::io::StreamReader;
 
 use super::observation::PhaseKind;
 use super::recorder::Recorder;
@@ -38,22 +35,9 @@ impl Reach {
         let Some(address) = address(&status.listening, port) else {
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("nothing listens on port {port}")));
         };
-        match self.target.published.get(&port).filter(|_| !address.is_loopback()) {
+        match self.target.facts.published.get(&port).filter(|_| !address.is_loopback()) {
             Some(published) => Ok(Box::new(TcpStream::connect(published).await?)),
-            None => self.relay(&from_inside(address, port)).await,
-        }
-    }
-
-    async fn relay(&self, addresses: &[SocketAddr]) -> io::Result<Box<dyn Stream>> {
-        let attached = self.target.relay(addresses).await.map_err(io::Error::other)?;
-        let mut output = StreamReader::new(attached.output);
-        match output.read_u8().await {
-            Ok(relay::CONNECTED) => Ok(Box::new(tokio::io::join(output, attached.input))),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(io::Error::new(io::ErrorKind::ConnectionRefused, attached.complaints.text()))
-            }
-            Ok(_) => Err(io::Error::other("the relay cannot be understood")),
-            Err(error) => Err(error),
+            None => self.target.container.connect(&from_inside(address, port)).await,
         }
     }
 }

@@ -29,6 +29,9 @@ pub struct Report {
     /// What was minified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageFacts>,
+    /// What ran it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineFacts>,
     /// What came of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<ResultFacts>,
@@ -71,6 +74,26 @@ pub struct Outcome {
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// The engine that was chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EngineFacts {
+    /// Such as `Docker 20.10.24`; slim's own is `embedded`.
+    pub name: String,
+    /// Why this one.
+    pub reason: String,
+}
+
+impl EngineFacts {
+    /// The name of slim's own.
+    pub const EMBEDDED: &str = "embedded";
+
+    /// It is slim's own.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.name == EngineFacts::EMBEDDED
+    }
 }
 
 /// The source image.
@@ -207,6 +230,7 @@ impl Report {
             tool: format!("slim {}", env!("CARGO_PKG_VERSION")),
             outcome: Outcome { exit_code: 0, meaning: String::new(), error: None },
             image: None,
+            engine: None,
             result: None,
             options: vec![],
             probes: ProbeFacts::default(),

@@ -12,9 +12,8 @@ use super::Level;
 use super::judge::{Finding, MAX_FINDINGS, judge};
 use super::noise::Noise;
 use super::shown::Shown;
-use crate::engine::docker::Engine;
-use crate::engine::inject::Program;
 use crate::engine::options::RunOptions;
+use crate::engine::runtime::Runtime;
 use crate::engine::volumes::Copies;
 use crate::image::source::SourceImage;
 use crate::observe::run::{HttpProbe, ObserveError, ObserveRequest, Observed, Probes, observe};
@@ -33,9 +32,7 @@ const START_SLACK: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
     /// Where they run.
-    pub engine: &'a Engine,
-    /// Our program.
-    pub program: &'a Program,
+    pub runtime: Runtime<'a>,
     /// The image that is expected, for learning what is noise; `None` where there is only an observation of it.
     pub fat: Option<&'a SourceImage>,
     /// How much must be the same.
@@ -199,8 +196,7 @@ impl<'a> Verifier<'a> {
     async fn run(&self, image: &SourceImage, which: &str) -> Result<(Observed, Shown), ObserveError> {
         let tell = |text: String| (self.setting.progress)(format!("verifying, {which}: {text}"));
         let request = ObserveRequest {
-            engine: self.setting.engine,
-            program: self.setting.program,
+            runtime: self.setting.runtime,
             image,
             options: &self.options,
             sensor: Sensor::Notify,

@@ -25,6 +25,17 @@ pub(super) fn layers(layers: &[PathBuf], target: &Path, aside: &Path) -> Result<
     Ok(())
 }
 
+/// Copies a directory, itself included, into a new one. `aside`: an empty one on the file system of that. What cannot be had
+/// without privileges (owners, devices) is left out.
+///
+/// # Errors
+/// The system's.
+pub fn directory(from: &Path, to: &Path, aside: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    copy(from, to, aside)?;
+    dress(to, &fs::metadata(from)?)
+}
+
 fn copy(layer: &Path, target: &Path, aside: &Path) -> io::Result<()> {
     let mut directories = vec![PathBuf::new()];
     let mut finished = vec![];

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
@@ -21,9 +22,9 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid};
 use super::failure::{During, SetUpError};
 use super::inside::{Inside, Kind};
 use super::message::{Event, Failure, Family, Request, receive, send};
-use super::process::{Report, Reporter, Role, become_program};
+use super::process::{OfHelper, Report, Role, become_program};
 use super::spec::{ContainerSpec, Ids, Network, ProcessSpec};
-use super::{devices, mounts, root, tree};
+use super::{devices, mounts, owners, root, tree};
 use crate::kernel;
 
 /// Exit status where the container is the cause.
@@ -111,14 +112,17 @@ impl<'a> Helper<'a> {
         let (first, mounts, children) = (None, None, vec![]);
         let mut helper = Helper { control, signals, ids, fallbacks, tables, first, mounts, children, is_over: false };
         let step = || "start the first process";
-        let pid = helper.fork(None, |reporter| become_first(&spec, descriptors, reporter)).during(step)?;
+        let pid = helper.fork(None, |of_helper| become_first(&spec, descriptors, of_helper)).during(step)?;
         helper.first = Some(kernel::open_process(pid.as_raw()).during(step)?);
         Ok(helper)
     }
 
     /// Forks a child that becomes a program by `become_it`, which only returns where that fails.
-    fn fork(&mut self, command: Option<u64>, become_it: impl FnOnce(&mut Reporter) -> Failure) -> nix::Result<Pid> {
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    fn fork(&mut self, command: Option<u64>, become_it: impl FnOnce(&mut OfHelper) -> Failure) -> nix::Result<Pid> {
+        let (ours, reports) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        // The one that runs, also where its file was replaced meanwhile.
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let executable = nix::fcntl::open("/proc/self/exe", flags, nix::sys::stat::Mode::empty())?;
         match kernel::fork_single_threaded()? {
             ForkResult::Parent { child } => {
                 let reports = Some(ours);
@@ -127,9 +131,9 @@ impl<'a> Helper<'a> {
             }
             ForkResult::Child => {
                 drop(ours);
-                let mut reporter = Reporter(theirs);
-                let failure = become_it(&mut reporter);
-                let _ = reporter.send(&Report::Failed(failure), &[]);
+                let mut of_helper = OfHelper { reports, executable };
+                let failure = become_it(&mut of_helper);
+                let _ = of_helper.send(&Report::Failed(failure), &[]);
                 std::process::exit(FAILED)
             }
         }
@@ -276,10 +280,10 @@ impl<'a> Helper<'a> {
             let failure = Failure { status: FAILED, reason: "the container is not made yet".to_owned() };
             return self.tell(&Event::ExecFailed(number, failure), &[]);
         };
-        let command = |reporter: &mut Reporter| -> Failure {
+        let command = |of_helper: &mut OfHelper| -> Failure {
             let entered = setns(mounts, CloneFlags::CLONE_NEWNS).during(|| "enter the container's files");
             let entered = entered.map_err(Failure::from);
-            match entered.and_then(|()| become_program(process, ids, Role::Command, descriptors, reporter)) {
+            match entered.and_then(|()| become_program(process, ids, Role::Command, descriptors, of_helper)) {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             }
@@ -318,9 +322,9 @@ struct Ready {
 }
 
 /// The first process: makes the container around itself and becomes the program.
-fn become_first(spec: &ContainerSpec, descriptors: Vec<OwnedFd>, reporter: &mut Reporter) -> Failure {
-    let made = make(spec, reporter).map_err(Failure::from);
-    let become_it = || become_program(&spec.process, spec.ids, Role::First, descriptors, reporter);
+fn become_first(spec: &ContainerSpec, descriptors: Vec<OwnedFd>, of_helper: &mut OfHelper) -> Failure {
+    let made = make(spec, of_helper).map_err(Failure::from);
+    let become_it = || become_program(&spec.process, spec.ids, Role::First, descriptors, of_helper);
     match made.and_then(|()| become_it()) {
         Ok(never) => match never {},
         Err(failure) => failure,
@@ -328,7 +332,7 @@ fn become_first(spec: &ContainerSpec, descriptors: Vec<OwnedFd>, reporter: &mut 
 }
 
 /// Everything that needs this machine's files, up to the step inside.
-fn make(spec: &ContainerSpec, reporter: &Reporter) -> Result<(), SetUpError> {
+fn make(spec: &ContainerSpec, of_helper: &OfHelper) -> Result<(), SetUpError> {
     unshare(CloneFlags::CLONE_NEWNS).during(|| "make a mount namespace")?;
     // Where it is refused, the process sees the name of its control group: that is all.
     let _ = unshare(CloneFlags::CLONE_NEWCGROUP);
@@ -336,6 +340,7 @@ fn make(spec: &ContainerSpec, reporter: &Reporter) -> Result<(), SetUpError> {
     let mut fallbacks = vec![];
     let path = root::make(spec, &mut fallbacks)?;
     let inside = Inside::open(&path).during(|| "open the root")?;
+    owners::set(&inside, &spec.owners)?;
     mounts::proc(&inside, &mut fallbacks)?;
     devices::make(&inside, spec, &mut fallbacks)?;
     mounts::sys(&inside, &mut fallbacks)?;
@@ -350,7 +355,7 @@ fn make(spec: &ContainerSpec, reporter: &Reporter) -> Result<(), SetUpError> {
     let namespace = File::open("/proc/self/ns/mnt").during(|| "name the mount namespace")?;
     drop(inside);
     root::enter(&path, &mut fallbacks)?;
-    let made = reporter.send(&Report::Made(fallbacks), &[namespace.as_raw_fd()]);
+    let made = of_helper.send(&Report::Made(fallbacks), &[namespace.as_raw_fd()]);
     made.during(|| "report that the container is made")
 }
 
@@ -413,7 +418,7 @@ fn empty(state: &Path) {
     let aside = state.join("aside");
     // What can't be removed is found, and named, by who removes the directory.
     let _ = fs::create_dir(&aside);
-    for made in ["upper", "work"] {
+    for made in ["upper", "work", "volumes"] {
         let _ = tree::remove(&state.join(made), &aside);
     }
     for directory in ["root", "memory", "devices", "aside"] {

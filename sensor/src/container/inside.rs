@@ -42,6 +42,10 @@ impl Place {
         self.is(SFlag::S_IFDIR)
     }
 
+    pub(super) fn is_link(&self) -> bool {
+        self.is(SFlag::S_IFLNK)
+    }
+
     fn is(&self, kind: SFlag) -> bool {
         fstat(&self.0).is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == kind.bits())
     }
@@ -65,6 +69,15 @@ impl Inside {
     /// What is at a path, links followed.
     pub(super) fn find(&self, path: &Path) -> nix::Result<Place> {
         self.open_with(path, OFlag::empty())
+    }
+
+    /// What is at a path that has no link in it, itself though it may be one.
+    pub(super) fn find_plain(&self, path: &Path) -> nix::Result<Place> {
+        let relative = Path::new(".").join(path.strip_prefix("/").unwrap_or(path));
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        // (`O_NOFOLLOW` makes the last link the place itself, which is no step over a link.)
+        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        openat2(&self.root, &relative, how).map(Place)
     }
 
     fn open_with(&self, path: &Path, flags: OFlag) -> nix::Result<Place> {

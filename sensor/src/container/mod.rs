@@ -18,12 +18,14 @@ mod helper;
 mod inside;
 pub mod message;
 mod mounts;
+mod owners;
 mod process;
 mod profile;
 mod root;
 pub mod spec;
 mod tree;
 
+pub use self::copy::directory as copy_directory;
 pub use self::helper::run;
 pub use self::profile::ENGINE as SECCOMP_PROFILE;
 pub use crate::kernel::kill_process;

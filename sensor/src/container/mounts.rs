@@ -14,6 +14,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
+use super::copy;
 use super::failure::{During, SetUpError};
 use super::inside::{Inside, Kind, Place};
 use super::root::NONE;
@@ -142,7 +143,7 @@ fn hosts(spec: &ContainerSpec, of_this_machine: String) -> String {
 pub(super) fn given(inside: &Inside, spec: &ContainerSpec) -> Result<(), SetUpError> {
     let mut mounts: Vec<&Mount> = spec.mounts.iter().collect();
     mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
-    for mount in mounts {
+    for (number, mount) in mounts.into_iter().enumerate() {
         let target = Path::new(&mount.target);
         let mut flags = if mount.read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
         match &mount.what {
@@ -159,6 +160,17 @@ pub(super) fn given(inside: &Inside, spec: &ContainerSpec) -> Result<(), SetUpEr
                 if source_kind.is_dir() {
                     flags |= MsFlags::MS_NODEV;
                 }
+            }
+            Mounted::Volume(source) => {
+                let step = || format!("make a volume at `{}`", mount.target);
+                let place = inside.make(target, Kind::Directory).during(step)?;
+                let (volumes, aside) = (spec.state.join("volumes"), spec.state.join("aside"));
+                let volume = volumes.join(number.to_string());
+                let made = fs::create_dir_all(&volumes).and_then(|()| fs::create_dir_all(&aside));
+                let source = source.clone().unwrap_or_else(|| place.path());
+                made.and_then(|()| copy::directory(&source, &volume, &aside)).during(step)?;
+                bind(&volume, &place).during(step)?;
+                flags |= MsFlags::MS_NODEV;
             }
             Mounted::Tmpfs(options) => {
                 let step = || format!("mount memory at `{}`", mount.target);

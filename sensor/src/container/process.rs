@@ -11,16 +11,16 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
+use nix::unistd::{Gid, Uid, execveat, setgroups, setresgid, setresuid, setsid};
 
 use super::failure::{During, SetUpError};
 use super::message::Failure;
-use super::spec::{CapabilitySets, Ids, ProcessSpec, ResourceLimit};
+use super::spec::{CapabilitySets, Ids, OWN_EXECUTABLE, ProcessSpec, ResourceLimit};
 use super::{devices, profile};
 use crate::calls::HERE;
 use crate::{kernel, stub};
@@ -36,13 +36,18 @@ pub(super) enum Report {
     Failed(Failure),
 }
 
-/// Where reports go; closed when the program is executed.
+/// What a child has of the helper; closed when the program is executed.
 #[derive(Debug)]
-pub(super) struct Reporter(pub(super) OwnedFd);
+pub(super) struct OfHelper {
+    /// Where reports go.
+    pub(super) reports: OwnedFd,
+    /// Our own executable.
+    pub(super) executable: OwnedFd,
+}
 
-impl Reporter {
+impl OfHelper {
     pub(super) fn send(&self, report: &Report, descriptors: &[i32]) -> nix::Result<()> {
-        super::message::send(self.0.as_fd(), report, descriptors)
+        super::message::send(self.reports.as_fd(), report, descriptors)
     }
 }
 
@@ -65,18 +70,18 @@ pub(super) fn become_program(
     ids: Ids,
     role: Role,
     descriptors: Vec<OwnedFd>,
-    reporter: &mut Reporter,
+    of_helper: &mut OfHelper,
 ) -> Result<Infallible, Failure> {
     let (environment, argv) = words(spec)?;
     setsid().during(|| "begin a session")?;
     let mut descriptors = descriptors;
     if spec.terminal {
-        descriptors.splice(0..0, terminal(spec, role, reporter)?);
+        descriptors.splice(0..0, terminal(spec, role, of_helper)?);
     } else {
         descriptors.iter_mut().take(3).try_for_each(own_null)?;
     }
     set_surroundings(spec)?;
-    place(descriptors, &spec.descriptors, &mut reporter.0)?;
+    place(descriptors, &spec.descriptors, of_helper)?;
     // The target and what it executes may open their streams again, by /dev/stdout.
     stub::own_standard_streams(Uid::from_raw(spec.uid));
     if spec.seccomp {
@@ -96,6 +101,11 @@ pub(super) fn become_program(
         prctl::set_pdeathsig(Signal::SIGKILL).during(|| "be bound to the helper")?;
     }
     let Some(word) = argv.first() else { std::process::exit(0) };
+    if word.as_bytes() == OWN_EXECUTABLE.as_bytes() {
+        reset_signals();
+        let executed = execveat(&of_helper.executable, c"", &argv, &environment, AtFlags::AT_EMPTY_PATH);
+        return executed.during(|| "execute slim's own program").map_err(Failure::from);
+    }
     let path = spec.env.iter().find_map(|variable| variable.strip_prefix("PATH=")).map(std::ffi::OsStr::new);
     let file = stub::look_up(word.as_bytes(), path)
         .map_err(|reason| failure(&stub::StubError::LookUp(word.to_string_lossy().into_owned(), reason)))?;
@@ -118,10 +128,10 @@ fn words(spec: &ProcessSpec) -> Result<(Vec<CString>, Vec<CString>), Failure> {
 }
 
 /// A new terminal as standard streams; its outer end goes to the controller.
-fn terminal(spec: &ProcessSpec, role: Role, reporter: &Reporter) -> Result<Vec<OwnedFd>, SetUpError> {
+fn terminal(spec: &ProcessSpec, role: Role, of_helper: &OfHelper) -> Result<Vec<OwnedFd>, SetUpError> {
     let (master, slave, path) = devices::terminal(spec.uid)?;
     let step = || "use the terminal";
-    reporter.send(&Report::Terminal, &[master.as_raw_fd()]).during(step)?;
+    of_helper.send(&Report::Terminal, &[master.as_raw_fd()]).during(step)?;
     kernel::take_terminal(slave.as_fd()).during(step)?;
     if role == Role::First {
         devices::console(&path)?;
@@ -177,8 +187,8 @@ fn limit(limit: &ResourceLimit) -> Result<(), SetUpError> {
     set.map_err(|error| error.advice("more than the present limit needs CAP_SYS_RESOURCE"))
 }
 
-/// Gives the descriptors their numbers: 0, 1 and 2, then those in `numbers`. `reporter` moves out of their way.
-fn place(descriptors: Vec<OwnedFd>, numbers: &[i32], reporter: &mut OwnedFd) -> Result<(), SetUpError> {
+/// Gives the descriptors their numbers: 0, 1 and 2, then those in `numbers`. What is the helper's moves out of their way.
+fn place(descriptors: Vec<OwnedFd>, numbers: &[i32], of_helper: &mut OfHelper) -> Result<(), SetUpError> {
     let step = || "hand on the descriptors";
     let numbers: Vec<i32> = [0, 1, 2].iter().chain(numbers).copied().collect();
     let valid = numbers.len() == descriptors.len() && numbers[3..].iter().all(|number| (3..1 << 16).contains(number));
@@ -191,7 +201,8 @@ fn place(descriptors: Vec<OwnedFd>, numbers: &[i32], reporter: &mut OwnedFd) -> 
         kernel::owned(copy).ok_or_else(|| SetUpError::new(step(), Errno::EBADF))
     };
     let moved = descriptors.iter().map(away).collect::<Result<Vec<_>, _>>()?;
-    *reporter = away(reporter)?;
+    of_helper.reports = away(&of_helper.reports)?;
+    of_helper.executable = away(&of_helper.executable)?;
     // Closed only now: from here on nothing has a number that is to be given away.
     drop(descriptors);
     for (descriptor, number) in moved.iter().zip(numbers) {

@@ -17,6 +17,8 @@ pub struct ContainerSpec {
     pub state: PathBuf,
     /// Nothing can be written into the root; mounts are not affected.
     pub read_only: bool,
+    /// What the root's files do not show of owners and permissions, where ids are mapped.
+    pub owners: Vec<Owner>,
     /// Binds, volumes and tmpfs, mounted in the order of their targets' depth as Docker does it.
     pub mounts: Vec<Mount>,
     /// Bytes of /dev/shm.
@@ -49,6 +51,19 @@ pub enum Root {
     Directory(PathBuf),
 }
 
+/// Whose an entry of the root is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its path; no link is followed on the way.
+    pub path: Vec<u8>,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permissions.
+    pub mode: u32,
+}
+
 /// Something that is mounted below the root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
@@ -65,6 +80,8 @@ pub struct Mount {
 pub enum Mounted {
     /// A file or directory of this machine.
     Bind(PathBuf),
+    /// A new directory with what is in this directory of this machine; `None`: with what the root has at the target.
+    Volume(Option<PathBuf>),
     /// Memory, with options as mount(8) takes them; Docker's `noexec,nosuid,nodev` come first.
     Tmpfs(Vec<String>),
 }
@@ -121,13 +138,17 @@ pub struct ProcessSpec {
     /// Its standard input can be written; else it is empty.
     pub input: bool,
     /// A program of ours that is executed in its place with the command as its last arguments, as root and with
-    /// `stub_capabilities`: it takes the identity itself, later. Empty: none.
+    /// `stub_capabilities`: it takes the identity itself, later. Empty: none. With [`OWN_EXECUTABLE`] as its first word it is
+    /// the helper's own executable, which need not be in the container.
     pub stub: Vec<String>,
     /// Capabilities of the stub, by number: what it needs and what it hands on.
     pub stub_capabilities: u64,
     /// Numbers, from 3 on, under which the process has the further descriptors that were given with it.
     pub descriptors: Vec<i32>,
 }
+
+/// Names the helper's own executable as a stub.
+pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
 /// The five sets of a process, each with bit N for capability N.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +210,7 @@ impl ContainerSpec {
             root,
             state,
             read_only: false,
+            owners: vec![],
             mounts: vec![],
             shared_memory: 64 << 20,
             masked_paths: words(&MASKED_PATHS),

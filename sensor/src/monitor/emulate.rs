@@ -63,7 +63,15 @@ mod tests {
 
     #[test]
     fn rights_are_those_of_kill() {
-        let status = |users, capabilities| Status { process: 2, parent: 1, session: 1, users, capabilities, heeded_signals: 0 };
+        let status = |users, capabilities| Status {
+            process: 2,
+            parent: 1,
+            innermost: 2,
+            session: 1,
+            users,
+            capabilities,
+            heeded_signals: 0,
+        };
         let root = status([0, 0, 0], CAP_KILL);
         let weak_root = status([0, 0, 0], 0);
         let user = status([1000, 1000, 1000], 0);

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::process;
+use super::place;
 use super::telling::Telling;
 use crate::wire::{Listener, Record};
 
@@ -68,8 +68,8 @@ impl Listening {
 /// The listening sockets that some process here holds.
 fn listeners() -> BTreeSet<Listener> {
     let mut sockets = HashMap::new();
-    for (file, is_six) in [("/proc/net/tcp", false), ("/proc/net/tcp6", true)] {
-        let Ok(table) = File::open(file) else { continue };
+    for (file, is_six) in [("tcp", false), ("tcp6", true)] {
+        let Ok(table) = File::open(format!("/proc/{}/net/{file}", place::inhabitant())) else { continue };
         let listening = read_table(BufReader::new(table.take(MAX_TABLE)), is_six);
         sockets.extend(listening.into_iter().map(|(inode, address, port)| (inode, (address, port))));
     }
@@ -78,10 +78,10 @@ fn listeners() -> BTreeSet<Listener> {
     }
     let mut listeners = BTreeSet::new();
     let own = std::process::id() as i32;
-    for pid in process::all().into_iter().filter(|&pid| pid != own) {
+    for pid in place::processes().into_iter().filter(|&pid| pid != own) {
         for inode in held_sockets(pid) {
             if let Some(&(address, port)) = sockets.get(&inode) {
-                listeners.insert(Listener { port, address, pid });
+                listeners.insert(Listener { port, address, pid: place::number_inside(pid) });
                 // Workers that share their parent's socket say nothing new.
                 sockets.remove(&inode);
             }

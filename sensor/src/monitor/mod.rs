@@ -1,6 +1,7 @@
 //! The monitor: sees what the stubs' programs do, and tells the controller before they go on.
 //!
-//! It runs beside the target in its container, started by the engine's exec, and is two processes:
+//! It runs beside the target in its container, started by the engine's exec, or outside of the container ([`place`]), and is
+//! two processes:
 //!
 //! * The **worker** serves the calls that the filters trap ([`watch`]), reads fanotify ([`opens`]), follows the listening
 //!   sockets ([`listening`]), and writes records to standard output. A record is written before the call that it tells
@@ -13,11 +14,13 @@
 //! Both ignore the signals that a program may send to everybody.
 
 mod arrival;
+mod door;
 mod emulate;
 mod listening;
 mod memory;
 mod mounted;
 mod opens;
+mod place;
 mod process;
 mod running;
 mod telling;
@@ -25,11 +28,11 @@ mod watch;
 mod worker;
 
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, accept4, getsockopt, socketpair, sockopt};
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use serde::{Deserialize, Serialize};
@@ -43,6 +46,8 @@ pub(crate) fn fuzz_tables(bytes: &[u8]) {
     listening::fuzz(bytes);
 }
 
+use self::door::{Door, Stub};
+use crate::handshake::Meeting;
 use crate::kernel::{Answer, Slots};
 use crate::wire::{Record, Senses, put_message};
 use crate::{handshake, kernel};
@@ -60,8 +65,8 @@ const MAX_RECORD: usize = 1 << 16;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Name of the abstract socket for stubs.
-    pub socket: String,
+    /// Where stubs come.
+    pub meeting: Meeting,
     /// With which senses.
     pub senses: Senses,
 }
@@ -93,32 +98,45 @@ pub fn run(options: &Options) -> Result<i32, MonitorError> {
         let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
     }
     let slots = Slots::new(MAX_SESSIONS).map_err(system("share memory"))?;
-    let stubs = handshake::serve(&options.socket).map_err(system("listen for stubs"))?;
+    let mut door = Door::open(&options.meeting).map_err(system("listen for stubs"))?;
+    // From outside, nothing can be watched before there is a container.
+    let mut first = None;
+    if let Meeting::Given(_) = options.meeting {
+        let Some(stub) = door.first() else { return Ok(0) };
+        place::set_outside_of(stub.process);
+        first = Some(stub);
+    }
     let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
     let (guard_end, worker_end) = pair.map_err(system("make a socket pair"))?;
     match kernel::fork_single_threaded().map_err(system("fork"))? {
         ForkResult::Child => {
-            drop((guard_end, stubs));
+            drop((guard_end, door, first));
             Ok(worker::run(options, slots, &worker_end))
         }
         ForkResult::Parent { child } => {
             drop(worker_end);
-            Ok(guard(child, &guard_end, &stubs, &slots))
+            Ok(guard(child, &guard_end, door, first, &slots))
         }
     }
 }
 
 /// The guard's life: hand each stub to the worker; if the worker dies, let all calls pass.
-fn guard(worker: Pid, to_worker: &OwnedFd, stubs: &OwnedFd, slots: &Slots) -> i32 {
+fn guard(worker: Pid, to_worker: &OwnedFd, mut door: Door, first: Option<Stub>, slots: &Slots) -> i32 {
     let mut listeners: Vec<OwnedFd> = vec![];
+    let mut arrived = first;
     loop {
-        let mut ready = [PollFd::new(stubs.as_fd(), PollFlags::POLLIN), PollFd::new(to_worker.as_fd(), PollFlags::empty())];
-        if poll(&mut ready, PollTimeout::NONE).is_err() {
-            continue;
+        if let Some(stub) = arrived.take() {
+            let session = listeners.len();
+            let head = [(session as u32).to_le_bytes(), stub.process.to_le_bytes()].concat();
+            let descriptors = [stub.listener.as_raw_fd(), stub.connection.as_raw_fd()];
+            // A failure means that the worker is gone: the next look says so, and the connection's end tells the stub.
+            let _ = handshake::send(to_worker.as_fd(), &[head, stub.name].concat(), &descriptors);
+            listeners.push(stub.listener);
         }
-        let events = |fd: &PollFd<'_>| fd.revents().unwrap_or(PollFlags::empty());
-        let (stub, worker_left) = (events(&ready[0]).contains(PollFlags::POLLIN), !events(&ready[1]).is_empty());
-        if worker_left {
+        let was_open = door.is_open();
+        let mut left = [PollFd::new(to_worker.as_fd(), PollFlags::empty())];
+        arrived = door.wait(&mut left);
+        if left[0].any().unwrap_or(false) {
             return match waitpid(worker, Some(WaitPidFlag::empty())) {
                 Ok(WaitStatus::Exited(_, 0)) => 0,
                 status => {
@@ -127,18 +145,14 @@ fn guard(worker: Pid, to_worker: &OwnedFd, stubs: &OwnedFd, slots: &Slots) -> i3
                         let _ = kernel::answer(listeners[slot].as_fd(), id, Answer::Continue);
                     }
                     tell_death(&status);
-                    pass_through(listeners, stubs);
+                    pass_through(listeners, door);
                     WORKER_DIED
                 }
             };
         }
-        if stub && let Some((pid, name, listener, connection)) = accept_stub(stubs.as_fd()) {
-            let session = listeners.len();
-            let head = [(session as u32).to_le_bytes(), pid.to_le_bytes()].concat();
-            let descriptors = [listener.as_raw_fd(), connection.as_raw_fd()];
-            // A failure means that the worker is gone: the next poll says so, and the connection's end tells the stub.
-            let _ = handshake::send(to_worker.as_fd(), &[head, name].concat(), &descriptors);
-            listeners.push(listener);
+        if was_open && !door.is_open() {
+            // No more will come: the worker ends with those that it has.
+            let _ = shutdown(to_worker.as_raw_fd(), Shutdown::Write);
         }
     }
 }
@@ -153,24 +167,12 @@ fn tell_death(status: &nix::Result<WaitStatus>) {
     let _ = std::io::stdout().write_all(&last);
 }
 
-/// Takes a stub's connection and its listener. Only root in our container can be one.
-fn accept_stub(stubs: BorrowedFd<'_>) -> Option<(i32, Vec<u8>, OwnedFd, OwnedFd)> {
-    let connection = kernel::owned(accept4(stubs.as_raw_fd(), SockFlag::SOCK_CLOEXEC).ok()?)?;
-    let peer = getsockopt(&connection, sockopt::PeerCredentials).ok().filter(|peer| peer.uid() == 0 && peer.pid() > 0)?;
-    let (name, descriptors) = handshake::receive(connection.as_fd()).ok()??;
-    let listener = descriptors.into_iter().next()?;
-    Some((peer.pid(), name, listener, connection))
-}
-
 /// Without a worker: every trapped call goes on unseen, until no process has a filter any more.
-fn pass_through(mut listeners: Vec<OwnedFd>, stubs: &OwnedFd) {
+fn pass_through(mut listeners: Vec<OwnedFd>, mut door: Door) {
     let Ok(slots) = Slots::new(1) else { return };
     while !listeners.is_empty() {
         let mut ready: Vec<PollFd<'_>> = listeners.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
-        ready.push(PollFd::new(stubs.as_fd(), PollFlags::POLLIN));
-        if poll(&mut ready, PollTimeout::NONE).is_err() {
-            continue;
-        }
+        let arrived = door.wait(&mut ready);
         let events: Vec<PollFlags> = ready.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect();
         for (listener, events) in listeners.iter().zip(&events) {
             if events.contains(PollFlags::POLLIN)
@@ -181,11 +183,9 @@ fn pass_through(mut listeners: Vec<OwnedFd>, stubs: &OwnedFd) {
         }
         let mut state = events.iter();
         listeners.retain(|_| state.next().is_some_and(|events| !events.contains(PollFlags::POLLHUP)));
-        if events.last().is_some_and(|events| events.contains(PollFlags::POLLIN))
-            && let Some((_, _, listener, connection)) = accept_stub(stubs.as_fd())
-        {
-            let _ = handshake::send(connection.as_fd(), b"unseen", &[]);
-            listeners.push(listener);
+        if let Some(stub) = arrived {
+            let _ = handshake::send(stub.connection.as_fd(), b"unseen", &[]);
+            listeners.push(stub.listener);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! shows, and the container's own mounts where in the image that is. A mount that is gone again has no line: then the path stays
 //! as it is.
 
-use super::process;
+use super::{place, process};
 use crate::mountinfo::{self, Mount};
 
 /// A table of mounts is longer than any program makes it; what is beyond is not read.
@@ -20,7 +20,7 @@ pub(super) struct Mounts(Vec<Mount>);
 impl Mounts {
     /// As they are now.
     pub(super) fn now() -> Mounts {
-        Mounts(of(std::process::id() as i32))
+        Mounts(of(place::inhabitant()))
     }
 
     /// Each of them.
@@ -35,7 +35,7 @@ impl Mounts {
         }
         let root = process::link(process, "root").unwrap_or_default();
         // Its namespace may be gone with it; a mount in ours is there still.
-        let places = [(process, root), (std::process::id() as i32, vec![])];
+        let places = [(process, root), (place::inhabitant(), vec![])];
         let translated = places.iter().find_map(|(process, root)| {
             let mounts = of(*process);
             let shown = mounts.iter().find(|other| other.id == mount)?;

@@ -24,9 +24,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use super::mounted::Mounts;
-use super::process;
 use super::running::Running;
 use super::telling::{Telling, Used, User};
+use super::{place, process};
 use crate::kernel;
 use crate::mountinfo::Mount;
 use crate::wire::{Access, Fanotify, Sense};
@@ -115,9 +115,10 @@ impl Opens {
         let group = kernel::owned(group).ok_or_else(io::Error::last_os_error)?;
         let mask = FAN_OPEN | FAN_OPEN_EXEC | FAN_ONDIR;
         let mark = |what: u32, path: &str| {
-            fanotify_mark(group.as_raw_fd(), FAN_MARK_ADD | what, mask, nix::libc::AT_FDCWD, path).map(drop)
+            let path = place::path(path);
+            fanotify_mark(group.as_raw_fd(), FAN_MARK_ADD | what, mask, nix::libc::AT_FDCWD, path.as_str()).map(drop)
         };
-        let on_overlay = statfs("/").is_ok_and(|root| root.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
+        let on_overlay = statfs(place::path("/").as_str()).is_ok_and(|root| root.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
         let sees = if on_overlay {
             mark(FAN_MARK_FILESYSTEM, "/")?;
             Fanotify::Filesystem
@@ -126,7 +127,7 @@ impl Opens {
             Fanotify::Mount
         };
         let mounts = Mounts::now();
-        let is_directory = |path: &&str| std::fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        let is_directory = |path: &&str| std::fs::metadata(place::path(path)).is_ok_and(|metadata| metadata.is_dir());
         for target in mounts.iter().filter_map(real_below_root).filter(is_directory) {
             // A volume that cannot be marked is seen by the other sense.
             let _ = mark(FAN_MARK_MOUNT, target);

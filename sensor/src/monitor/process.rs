@@ -16,6 +16,8 @@ pub struct Status {
     pub process: i32,
     /// The process's parent.
     pub parent: i32,
+    /// What it is called in its own pid namespace.
+    pub innermost: i32,
     /// The session it is in.
     pub session: i32,
     /// Real, effective and saved user id.
@@ -30,6 +32,7 @@ pub struct Status {
 #[must_use]
 pub fn parse_status(text: &[u8]) -> Option<Status> {
     let (mut process, mut parent, mut session, mut users, mut capabilities) = (None, None, None, None, None);
+    let mut innermost = None;
     let mut heeded_signals = 0;
     for line in text.split(|&byte| byte == b'\n') {
         let Some(at) = line.iter().position(|&byte| byte == b':') else { continue };
@@ -37,6 +40,7 @@ pub fn parse_status(text: &[u8]) -> Option<Status> {
         let mut words = value.split_ascii_whitespace();
         match &line[..at] {
             b"Tgid" => process = words.next().and_then(|word| word.parse().ok()),
+            b"NStgid" => innermost = words.next_back().and_then(|word| word.parse().ok()),
             b"NSsid" => session = words.next().and_then(|word| word.parse().ok()),
             b"PPid" => parent = words.next().and_then(|word| word.parse().ok()),
             b"Uid" => {
@@ -53,6 +57,7 @@ pub fn parse_status(text: &[u8]) -> Option<Status> {
     Some(Status {
         process: process?,
         parent: parent?,
+        innermost: innermost.or(process)?,
         session: session?,
         users: users?,
         capabilities: capabilities?,
@@ -207,10 +212,22 @@ mod tests {
 
     #[test]
     fn a_hostile_status_is_none() {
+        assert_eq!(
+            parse_status(b"Tgid:\t7\nNStgid:\t7\t3\nPPid:\t1\nNSsid:\t5\nUid:\t1\t2\t3\t4\nCapEff:\t0\n").map(|it| it.innermost),
+            Some(3)
+        );
         let good = b"Name:\ta:b\\n\nTgid:\t7\nPPid:\t1\nNSsid:\t5\t1\nUid:\t1\t2\t3\t4\nSigBlk:\t01\nSigIgn:\t02\nSigCgt:\t04\nCapEff:\t00000000a80425fb\n";
         assert_eq!(
             parse_status(good),
-            Some(Status { process: 7, parent: 1, session: 5, users: [1, 2, 3], capabilities: 0xa804_25fb, heeded_signals: 5 })
+            Some(Status {
+                process: 7,
+                parent: 1,
+                innermost: 7,
+                session: 5,
+                users: [1, 2, 3],
+                capabilities: 0xa804_25fb,
+                heeded_signals: 5
+            })
         );
         for bad in [&b""[..], b"Tgid:\n", b"Tgid:\t7\nPPid:\tx\n", b"Tgid:\xff\nUid:\t1\t2\n\n:::\n"] {
             assert_eq!(parse_status(bad), None);

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::process;
+use super::{place, process};
 use crate::calls::{Abi, HERE};
 use crate::wire::{Access, Counters, EndReason, Record, Sense, put_message};
 
@@ -184,7 +184,7 @@ impl State {
             [] => (vec![], 0),
             _ => (process::command_line(user.process), process::status(user.process).map_or(0, |status| status.parent)),
         };
-        let (pid, session) = (user.process, user.session);
+        let (pid, parent, session) = (place::number_inside(user.process), place::number_inside(parent), user.session);
         self.write(&Record::Process { id, pid, parent, session, executable: user.executable.to_vec(), command });
         id
     }

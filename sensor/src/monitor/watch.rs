@@ -18,9 +18,9 @@ use super::arrival::PATIENCE;
 use super::emulate;
 use super::memory::Memory;
 use super::opens::{Opens, is_own};
-use super::process;
 use super::telling::{Used, User};
 use super::worker::Shared;
+use super::{place, process};
 use crate::calls::paths::{PathArgument, Use, opened_as};
 use crate::calls::{Abi, Call, HERE, Role, SOCKET_BIND, SOCKET_LISTEN};
 use crate::kernel::{Answer, Notification, answer, is_waiting, read_memory};
@@ -152,14 +152,15 @@ impl<'a> Watch<'a> {
                 self.drain_opens();
             }
             Role::Listen => self.shared.listening.expect(),
-            Role::Kill => {
+            // From outside, nobody there could hit us.
+            Role::Kill if !place::is_outside() => {
                 let instead = emulate::kill(call.thread, call.arguments[0] as i32, call.arguments[1] as i32);
                 if let Some(result) = instead {
                     self.shared.telling.count(abi, call.number, true);
                     return Answer::Return(result);
                 }
             }
-            Role::Exec | Role::SocketCall | Role::Other => {}
+            Role::Kill | Role::Exec | Role::SocketCall | Role::Other => {}
         }
         let mut resolved = true;
         for argument in paths {

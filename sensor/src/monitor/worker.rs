@@ -1,20 +1,23 @@
 //! The worker process: starts a thread for each thing there is to watch, and takes sessions from the guard.
 
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
+
+use nix::sys::socket::{Shutdown, shutdown};
 
 use super::arrival::Arrival;
 use super::listening::Listening;
 use super::opens::Opens;
-use super::process;
 use super::telling::Telling;
 use super::watch::Watch;
 use super::{MAX_SESSIONS, Options};
+use super::{place, process};
+use crate::handshake::{self, Message};
+use crate::kernel;
 use crate::kernel::Slots;
 use crate::wire::{Control, EndReason, Fanotify, FrameReader, Record, VERSION};
-use crate::{handshake, kernel};
 
 /// What the threads share.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ impl Shared {
     }
 }
 
-/// Runs until the container ends, which kills us; without the guard, until no process has a filter any more.
+/// Runs until the container ends, which kills us where we are in it; without the guard, until no process has a filter any more.
 pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 {
     let telling = Telling::default();
     let (fanotify, opens) = if options.senses.fanotify { Opens::start() } else { (Fanotify::Off, None) };
@@ -55,9 +58,9 @@ pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 
         let shared = Arc::clone(&shared);
         thread::spawn(move || task(&shared));
     }
-    let mut watches = vec![];
-    while let Ok(Some((message, descriptors))) = handshake::receive(from_guard.as_fd()) {
-        let Some((session, pid, name)) = parse_session(&message) else { continue };
+    let (mut watches, no_more) = (vec![], from_guard.as_raw_fd());
+    while let Ok(Some(Message { bytes, descriptors, .. })) = handshake::receive(from_guard.as_fd()) {
+        let Some((session, pid, name)) = parse_session(&bytes) else { continue };
         let mut descriptors = descriptors.into_iter();
         let (Some(listener), Some(connection)) = (descriptors.next(), descriptors.next()) else { continue };
         if session as usize >= MAX_SESSIONS {
@@ -68,7 +71,7 @@ pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 
         if kernel::set_synchronous_wake_up(listener.as_fd()).is_err() {
             shared.telling.note_once("this kernel has no synchronous wake-up for seccomp (before 6.6): the target runs slower");
         }
-        shared.telling.tell(&Record::Session { session: session + 1, name, pid });
+        shared.telling.tell(&Record::Session { session: session + 1, name, pid: place::number_inside(pid) });
         let shared = Arc::clone(&shared);
         watches.push(thread::spawn(move || {
             // The stub has read /etc/passwd: told later, when it has become the program, that would be the program's doing.
@@ -79,9 +82,13 @@ pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 
             let _ = handshake::send(connection.as_fd(), b"ready", &[]);
             drop(connection);
             Watch::new(&shared, session, pid, listener).serve();
+            if place::is_outside() && session == 0 {
+                // The container is over, and we are not killed with it.
+                let _ = shutdown(no_more, Shutdown::Read);
+            }
         }));
     }
-    // The guard was killed. No stub finds us any more, but who is watched would fail without us.
+    // No stub comes any more (the guard may have been killed), but who is watched would fail without us.
     for watch in watches {
         let _ = watch.join();
     }
@@ -136,7 +143,7 @@ fn read_orders(shared: &Shared) {
                 Ok(Some(Control::End)) => shared.end(EndReason::Asked),
                 Ok(Some(Control::EndArrived)) => shared.arrival.settle(),
                 Ok(Some(Control::Signals)) => {
-                    shared.telling.tell(&Record::Signals(process::heeded_signals(1)));
+                    shared.telling.tell(&Record::Signals(process::heeded_signals(place::first())));
                 }
                 Ok(None) => break,
                 Err(error) => {

@@ -35,7 +35,7 @@ impl Build<'_> {
     ) -> Result<Product, Failure> {
         let Some(plan) = made.plan.clone() else { return Err(Failure::internal("there is no plan".to_owned())) };
         let (left_out, files) = self.add_left_out(source, files, &plan, &rounds.originals, &trial).await?;
-        let lacking = lacking(source, &files, &plan, &trial)?;
+        let lacking = lacking(source.runtime(self.engines)?.own_prefix(), &files, &plan, &trial)?;
         verification.verdict = Verdict::Differs;
         verification.suspects = suspects(&files, &plan, &lacking, &rounds.refused, &trial);
         verification.suspects.extend(left_out::suspects(&files, &left_out));

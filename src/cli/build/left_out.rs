@@ -28,7 +28,8 @@ impl Build<'_> {
         let mut is_kept = vec![false; files.tree.len()];
         plan.ids(&files.tree)?.into_iter().for_each(|id| is_kept[id.0 as usize] = true);
         let is_kept = |id: EntryId| is_kept[id.0 as usize];
-        let own_prefix = source.program.inside.as_bytes();
+        let runtime = source.runtime(self.engines)?;
+        let own_prefix = runtime.own_prefix().as_bytes();
         let used = originals.iter().flat_map(|observation| missing(&files.tree, observation, own_prefix, &is_kept));
         let additions: Vec<Addition> = used.filter(|used| self.belongs(used)).map(as_used).collect();
         self.extend(source, files, plan, additions, trial.observed.start_failure.is_some()).await

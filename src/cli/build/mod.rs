@@ -13,32 +13,35 @@ mod planning;
 mod rounds;
 mod running;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use self::leftover::Leftover;
 use self::running::Watched;
+use super::engines::Engines;
 use super::failure::Failure;
 use super::meaning;
+use super::output_flags::OutputFlags;
 use super::progress::Progress;
 use super::request::BuildRequest;
+use super::sources::{Chosen, Search, find};
 use super::summary::Summary;
-use crate::engine::docker::{Engine, EngineError};
-use crate::engine::inject::Program;
+use crate::engine::inject::{Program, ProgramError, own_architecture};
+use crate::engine::runtime::Runtime;
 use crate::engine::volumes::Copies;
 use crate::exit::Exit;
 use crate::files::write_file_atomically;
 use crate::image::config::{ImageConfig, created_at};
-use crate::image::local::{self, Place};
+use crate::image::local;
 use crate::image::read_files::ReadFiles;
-use crate::image::reference::{ImageName, ImageSource, Reference};
+use crate::image::reference::Reference;
 use crate::image::source::SourceImage;
 use crate::image::tree::Tree;
 use crate::pack::archive::Packed;
 use crate::pack::store::Stored;
 use crate::plan::Plan;
-use crate::report::{Entries, ImageFacts, OutputFacts, Report, ResultFacts};
+use crate::report::{EngineFacts, Entries, ImageFacts, OutputFacts, Report, ResultFacts};
 use crate::verify::Level;
 
 /// Builds until `interruption` comes, and writes the report whatever comes of it; what to tell the user.
@@ -46,14 +49,13 @@ use crate::verify::Level;
 /// # Errors
 /// [`Failure`]
 pub async fn build(
-    engine: &Engine,
+    engines: &Engines,
     request: BuildRequest,
-    executable: &Path,
     progress: Arc<Progress>,
-    leftover: &Leftover,
     interruption: impl Future<Output = Exit>,
 ) -> Result<Summary, Failure> {
-    let mut build = Build { engine, request: &request, executable, progress: &progress, leftover, report: Report::new() };
+    let output = request.output.clone();
+    let mut build = Build { engines, request: &request, output, progress: &progress, report: Report::new() };
     let result = tokio::select! {
         result = build.all() => result,
         exit = interruption => Err(Failure { exit, message: exit.describe().to_owned() }),
@@ -73,11 +75,11 @@ pub async fn build(
 }
 
 struct Build<'a> {
-    engine: &'a Engine,
+    engines: &'a Engines,
     request: &'a BuildRequest,
-    executable: &'a Path,
+    /// What was asked for, with where the result goes when nothing was said.
+    output: OutputFlags,
     progress: &'a Arc<Progress>,
-    leftover: &'a Leftover,
     report: Report,
 }
 
@@ -90,15 +92,28 @@ struct Files {
 /// What all steps after the first know.
 struct Source {
     image: SourceImage,
-    /// Where it is, if no daemon has it.
-    place: Option<Place>,
-    program: Program,
+    /// Which engine runs it.
+    chosen: Chosen,
+    /// For the daemon's containers.
+    program: Option<Program>,
     /// For the configuration of the result.
     created: Option<String>,
     /// Names of the result.
     tags: Vec<Reference>,
     /// Where the compressed layer can lie, if there are files to be written.
     temporary: Option<PathBuf>,
+}
+
+impl Source {
+    /// What runs the image.
+    fn runtime<'a>(&'a self, engines: &'a Engines) -> Result<Runtime<'a>, Failure> {
+        let missing = || Failure::internal("the engine was not made ready".to_owned());
+        if self.chosen.is_embedded {
+            return engines.started().map(Runtime::Embedded).ok_or_else(missing);
+        }
+        let docker = engines.connected().zip(self.program.as_ref());
+        docker.map(|(engine, program)| Runtime::Docker(engine, program)).ok_or_else(missing)
+    }
 }
 
 impl Build<'_> {
@@ -111,12 +126,8 @@ impl Build<'_> {
         self.report.took("resolve", begun.elapsed().as_secs_f64());
 
         let must_run = given.is_none() || self.request.verification.level != Level::Off;
-        if must_run && source.place.is_some() {
-            let message = format!(
-                "`{}` is in no daemon, and cannot be run: load it into the daemon, or give a plan (`--plan`) without `--verify`",
-                source.image.name
-            );
-            return Err(Failure::usage(message));
+        if must_run && source.chosen.is_embedded {
+            self.engines.embedded(self.request.max_unpacked_size).await?;
         }
         let (volumes, runs, opened) = if must_run {
             let Watched { volumes, runs, opened } = self.watch(&source, &probes).await?;
@@ -156,34 +167,43 @@ impl Build<'_> {
     async fn source(&mut self) -> Result<Source, Failure> {
         let created = meaning::source_date_epoch()?.map(created_at).transpose();
         let created = created.map_err(|error| Failure::usage(error.to_string()))?;
-        let temporary = self.check_outputs().await?;
-        let (image, place) = self.resolve().await?;
+        let (image, chosen) = self.resolve().await?;
         let tags = self.tags(&image)?;
-        let program = Program::prepare(self.executable, self.engine.run(), &image.config.architecture)?;
-        self.leftover.note_in(program.images());
-        Ok(Source { image, place, program, created, tags, temporary })
+        self.output.outputs = self.outputs(&tags)?;
+        let temporary = self.check_outputs().await?;
+        let mut program = None;
+        if !chosen.is_embedded || self.output.is_for_daemon() {
+            let engine = self.engines.docker().await?;
+            let prepared = Program::prepare(self.engines.executable(), engine.run(), &image.config.architecture)?;
+            self.engines.leftover.note_in(prepared.images());
+            program = Some(prepared);
+        } else if image.config.architecture != own_architecture() {
+            return Err(ProgramError::Architecture { image: image.config.architecture, own: own_architecture() }.into());
+        }
+        self.report.engine = Some(EngineFacts { name: self.engine_name(&chosen), reason: chosen.why.clone() });
+        Ok(Source { image, chosen, program, created, tags, temporary })
+    }
+
+    fn engine_name(&self, chosen: &Chosen) -> String {
+        match self.engines.connected().filter(|_| !chosen.is_embedded) {
+            Some(engine) => format!("{} {}", engine.kind, engine.version),
+            None => EngineFacts::EMBEDDED.to_owned(),
+        }
     }
 
     /// Finds the image, and refuses what cannot be used before anything is started.
-    async fn resolve(&mut self) -> Result<(SourceImage, Option<Place>), Failure> {
-        let (image, place) = match &self.request.image {
-            ImageSource::Daemon(name) => (self.resolve_in_daemon(name).await?, None),
-            ImageSource::File(source) => {
-                let (source, platform) = (source.clone(), self.request.platform.clone());
-                let limit = self.request.max_unpacked_size;
-                let opened = tokio::task::spawn_blocking(move || local::open_file(&source, &platform, limit)).await;
-                let (image, place) = opened.map_err(|error| Failure::internal(error.to_string()))??;
-                (image, Some(place))
-            }
-            ImageSource::Registry(reference) => {
-                let (image, place) = self.resolve_in_registry(reference).await?;
-                (image, Some(place))
-            }
-            ImageSource::Rootfs(path) => {
-                let (image, place) = local::open_directory(path, meaning::directory_config(&self.request.run));
-                (image, Some(place))
-            }
+    async fn resolve(&mut self) -> Result<(SourceImage, Chosen), Failure> {
+        let access = self.access();
+        let search = Search {
+            engine: self.request.engine,
+            platform: &self.request.platform,
+            max_unpacked_size: self.request.max_unpacked_size,
+            pull: self.request.pull,
+            credentials: self.request.registries.credentials.as_ref(),
+            access: &access,
+            run: &self.request.run,
         };
+        let (image, chosen) = find(self.engines, &self.request.image, search, self.progress).await?;
         self.report.image = Some(ImageFacts {
             name: image.name.clone(),
             id: image.id.clone(),
@@ -204,43 +224,12 @@ impl Build<'_> {
             let message = format!("`{}` was made by slim already: build from its original, or say `--force`", image.name);
             return Err(refused(message));
         }
-        Ok((image, place))
-    }
-
-    /// Asks the daemon for an image; one that it hasn't got is pulled.
-    async fn resolve_in_daemon(&mut self, image: &ImageName) -> Result<SourceImage, Failure> {
-        let name = image.to_string();
-        let inspected = match self.engine.image(&name).await {
-            Err(EngineError::NoImage(_)) if self.request.pull => {
-                self.progress.step(format!("pulling `{name}`"));
-                let credentials = meaning::credentials(self.request, image);
-                let progress = Arc::clone(self.progress);
-                let tell = move |now: crate::engine::docker::PullProgress| {
-                    let done = now.bytes.map(|(done, all)| format!(" {} of {} MB", done / 1_000_000, all / 1_000_000));
-                    progress.tick(format!("{} {}{}", now.layer, now.status, done.unwrap_or_default()));
-                };
-                self.engine.pull(&image.to_pull(), credentials, tell).await?;
-                self.engine.image(&name).await?
-            }
-            other => other?,
-        };
-        let mut image = SourceImage::new(&name, inspected)?;
-        image.complete(self.engine).await?;
-        Ok(image)
-    }
-
-    /// Finds an image in its registry, without any daemon; its layers are fetched when they are unpacked.
-    async fn resolve_in_registry(&mut self, reference: &Reference) -> Result<(SourceImage, Place), Failure> {
-        let request = self.request;
-        self.progress.step(format!("looking up `{reference}` in its registry"));
-        let access = self.access();
-        let tell = self.progress.downloads();
-        Ok(local::open_registry(reference, &request.platform, &access, request.max_unpacked_size, tell).await?)
+        Ok((image, chosen))
     }
 
     fn tags(&self, image: &SourceImage) -> Result<Vec<Reference>, Failure> {
-        if !self.request.output.tags.is_empty() {
-            return Ok(self.request.output.tags.clone());
+        if !self.output.tags.is_empty() {
+            return Ok(self.output.tags.clone());
         }
         let tag = local::default_tag(&self.request.image, image);
         Ok(vec![tag.map_err(|error| Failure::usage(format!("{error}; name the result with `--tag`")))?])
@@ -254,7 +243,7 @@ impl Build<'_> {
     /// What was decided is told, whatever came of it; what is good gets its names.
     async fn finish(&mut self, source: &Source, made: Made) -> Result<(), Failure> {
         let Made { tree, plan, product, failure } = made;
-        if let (Some(plan), Some(path)) = (&plan, &self.request.output.plan) {
+        if let (Some(plan), Some(path)) = (&plan, &self.output.plan) {
             let saved = write_file_atomically(path, |file| file.write_all(&plan.to_json()));
             saved.map_err(|error| Failure::usage(format!("the plan cannot be written to `{}`: {error}", path.display())))?;
         }
@@ -285,18 +274,18 @@ impl Build<'_> {
         let id = packed.id.to_string();
         let names = self.daemon_names(names);
         for name in &names {
-            self.engine.tag(&id, &name.name, name.tag.as_deref().unwrap_or("latest")).await?;
+            self.engines.docker().await?.tag(&id, &name.name, name.tag.as_deref().unwrap_or("latest")).await?;
         }
         let tags: Vec<String> = names.iter().map(ToString::to_string).collect();
         if !tags.is_empty() {
-            self.leftover.remove(&id);
+            self.engines.leftover.remove(&id);
             let transport = "docker-daemon";
             let names = tags.clone();
             outputs.insert(0, OutputFacts { transport, path: None, names, manifest: None, compression: None, size: None });
         }
-        let in_engine = match self.engine.image(&id).await {
-            Err(EngineError::NoImage(_)) => None,
-            image => image?.size.and_then(|size| u64::try_from(size).ok()),
+        let in_engine = match self.engines.connected().filter(|_| !names.is_empty()) {
+            Some(engine) => engine.image(&id).await?.size.and_then(|size| u64::try_from(size).ok()),
+            None => None,
         };
         let size = in_engine.unwrap_or(packed.content_size);
         self.report.result = Some(ResultFacts { id, tags, layer: packed.diff_id.to_string(), size, entries, outputs });

@@ -3,7 +3,7 @@
 //! They are written when all else is well: the layer once more from the packer into a compressor, as what the engine took is
 //! not compressed, and most images that are tried go nowhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,8 +12,8 @@ use super::{Build, Files, Product, Source};
 use crate::cli::failure::Failure;
 use crate::cli::meaning;
 use crate::exit::Exit;
-use crate::image::output::{Output, Shape};
-use crate::image::reference::{ImageSource, Reference};
+use crate::image::output::{FileOutput, Output, Shape};
+use crate::image::reference::{FileSource, ImageSource, Reference};
 use crate::image::transport::registry::Access;
 use crate::pack::PackError;
 use crate::pack::archive::Packed;
@@ -34,16 +34,16 @@ impl From<FileError> for Failure {
 impl Build<'_> {
     /// Refuses what cannot be written before anything is started. A folder for the compressed layer, where there is to be one.
     pub(super) async fn check_outputs(&mut self) -> Result<Option<PathBuf>, Failure> {
-        let request = self.request;
+        let output_flags = self.output.clone();
         let mut folder = None;
-        for output in request.output.files() {
+        for output in output_flags.files() {
             let beside = files::check(output)?;
             folder.get_or_insert(beside);
-            if matches!((&output.shape, request.output.compression), (Shape::DockerArchive(_), Compression::Zstd(_))) {
+            if matches!((&output.shape, output_flags.compression), (Shape::DockerArchive(_), Compression::Zstd(_))) {
                 self.warn(format!("Docker before version 23 cannot load `{output}`: it does not know zstd"));
             }
         }
-        for name in request.output.registries() {
+        for name in output_flags.registries() {
             self.progress.step(format!("asking whether `docker://{name}` can be pushed"));
             push::check(name, &self.access()).await?;
             folder.get_or_insert_with(std::env::temp_dir);
@@ -56,7 +56,15 @@ impl Build<'_> {
         meaning::access(&self.request.registries, &self.request.image, &self.request.output.outputs)
     }
 
-    /// Makes the image wherever it has to be: in the engine without a name, and compressed for files.
+    /// Where the result goes: where it was said, else back to where the image came from.
+    pub(super) fn outputs(&self, tags: &[Reference]) -> Result<Vec<Output>, Failure> {
+        match self.output.outputs.as_slice() {
+            [] => default_outputs(&self.request.image, tags),
+            said => Ok(said.to_vec()),
+        }
+    }
+
+    /// Makes the image wherever it has to be: in the daemon without a name, and compressed for files.
     pub(super) async fn produce(
         &mut self,
         source: &Source,
@@ -64,10 +72,10 @@ impl Build<'_> {
         plan: &Arc<Plan>,
         configuration: Configuration,
     ) -> Result<(Product, Files), Failure> {
-        if !self.request.output.is_for_daemon() {
+        if !self.output.is_for_daemon() {
             return self.store(source, files, plan, configuration, None).await;
         }
-        let (packed, files) = self.pack(files, plan, configuration.clone()).await?;
+        let (packed, files) = self.load(files, plan, configuration.clone()).await?;
         self.store(source, files, plan, configuration, Some(packed)).await
     }
 
@@ -86,7 +94,7 @@ impl Build<'_> {
         };
         let begun = Instant::now();
         self.progress.step("compressing");
-        let (compression, plan, cancel) = (self.request.output.compression, Arc::clone(plan), Cancel::default());
+        let (compression, plan, cancel) = (self.output.compression, Arc::clone(plan), Cancel::default());
         let _guard = cancel.guard();
         let storing = tokio::task::spawn_blocking(move || {
             let Files { mut reader, tree } = files;
@@ -129,7 +137,7 @@ impl Build<'_> {
             _ => vec![],
         };
         let mut facts = vec![];
-        for name in self.request.output.registries() {
+        for name in self.output.clone().registries() {
             self.progress.step(format!("pushing `docker://{name}`"));
             let progress = Arc::clone(self.progress);
             let tell = move |done: u64, all: u64| {
@@ -153,7 +161,7 @@ impl Build<'_> {
     }
 
     async fn write_files(&mut self, stored: &Arc<Stored>, names: &[Reference]) -> Result<Vec<OutputFacts>, Failure> {
-        let outputs: Vec<_> = self.request.output.files().cloned().collect();
+        let outputs: Vec<_> = self.output.files().cloned().collect();
         if outputs.is_empty() {
             return Ok(vec![]);
         }
@@ -183,12 +191,8 @@ impl Build<'_> {
 
     /// The names that the result gets in the engine.
     pub(super) fn daemon_names(&self, names: &[Reference]) -> Vec<Reference> {
-        let outputs = &self.request.output.outputs;
-        if outputs.is_empty() {
-            return names.to_vec();
-        }
         let mut in_daemon: Vec<Reference> = vec![];
-        for output in outputs {
+        for output in &self.output.outputs {
             match output {
                 Output::Daemon(Some(name)) => in_daemon.push(name.clone()),
                 Output::Daemon(None) => in_daemon.extend_from_slice(names),
@@ -196,5 +200,55 @@ impl Build<'_> {
             }
         }
         in_daemon
+    }
+}
+
+/// Back to where the image came from: into the daemon; beside the file, as `app.slim.tar` for `app.tar`; for a directory, which
+/// is no image, as a file here.
+fn default_outputs(source: &ImageSource, tags: &[Reference]) -> Result<Vec<Output>, Failure> {
+    let (path, shape) = match source {
+        // Not back into a registry, where others see it: who gives it a name only, means the daemon.
+        ImageSource::Daemon(_) | ImageSource::Registry(_) => return Ok(vec![Output::Daemon(None)]),
+        ImageSource::File(FileSource::DockerArchive { path, .. }) => (beside(path, ".tar"), Shape::DockerArchive(None)),
+        ImageSource::File(FileSource::OciArchive { path, .. }) => (beside(path, ".tar"), Shape::OciArchive(None)),
+        ImageSource::File(FileSource::Oci { path, .. }) => (beside(path, ""), Shape::OciDirectory(None)),
+        ImageSource::Rootfs(_) => {
+            let name = tags.first().and_then(|tag| tag.name.rsplit('/').next()).unwrap_or("slim");
+            (PathBuf::from(format!("{name}.tar")), Shape::DockerArchive(None))
+        }
+    };
+    Ok(vec![Output::File(FileOutput { path, shape })])
+}
+
+/// The name of the result beside a file: without the endings of archives and compressions.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut stem = name.as_str();
+    for ending in [".gz", ".zst", ".zstd", ".tgz", ".tzst", ".tar"] {
+        stem = stem.strip_suffix(ending).filter(|rest| !rest.is_empty() && !end.is_empty()).unwrap_or(stem);
+    }
+    path.with_file_name(format!("{stem}.slim{end}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_goes_where_the_image_came_from() {
+        let tags = [Reference::parse("team/app.slim:1").unwrap()];
+        for (source, output) in [
+            ("app:1", "docker-daemon:"),
+            ("docker-archive:/d/app.tar:app:1", "docker-archive:/d/app.slim.tar"),
+            ("docker-archive:app.tar.gz", "docker-archive:app.slim.tar"),
+            ("docker-archive:app.tgz", "docker-archive:app.slim.tar"),
+            ("docker-archive:saved", "docker-archive:saved.slim.tar"),
+            ("oci-archive:.tar", "oci-archive:.tar.slim.tar"),
+            ("oci:/d/layout.d:1", "oci:/d/layout.d.slim"),
+            ("rootfs:/", "docker-archive:app.slim.tar"),
+        ] {
+            let outputs = default_outputs(&ImageSource::parse(source).unwrap(), &tags).unwrap();
+            assert_eq!(outputs, [Output::parse(output).unwrap()], "{source}");
+        }
     }
 }

@@ -7,6 +7,10 @@ use super::{Build, Files, Made, Product, Source};
 use crate::cli::failure::Failure;
 use crate::exit::Exit;
 use crate::image::config::{ImageConfig, slim_config};
+use crate::image::local;
+use crate::image::reference::FileSource;
+use crate::image::source::SourceImage;
+use crate::image::transport::platform::Platform;
 use crate::pack::archive::Packed;
 use crate::pack::differ::first_difference;
 use crate::pack::digest_of;
@@ -61,8 +65,54 @@ impl Build<'_> {
         Ok(product)
     }
 
-    /// Packs, and loads the result without a name.
+    /// Packs the result for the engine that is to try it, without a name; as an image to be run like the original.
     pub(super) async fn pack(
+        &mut self,
+        source: &Source,
+        files: Files,
+        plan: &Arc<Plan>,
+    ) -> Result<(Packed, SourceImage, Files), Failure> {
+        let configuration = Configuration::new(source, None);
+        let slim = |packed: &Packed| SourceImage {
+            id: packed.id.to_string(),
+            config: configuration.make(&packed.diff_id),
+            tags: vec![],
+            ..source.image.clone()
+        };
+        if !source.chosen.is_embedded {
+            let (packed, files) = self.load(files, plan, configuration.clone()).await?;
+            let image = slim(&packed);
+            return Ok((packed, image, files));
+        }
+        let begun = Instant::now();
+        self.progress.step("packing");
+        let engine = self.engines.embedded(self.request.max_unpacked_size).await?;
+        let path = engine.directory().join("tried.tar");
+        let (made, plan) = (configuration.clone(), Arc::clone(plan));
+        let packing = tokio::task::spawn_blocking(move || {
+            let Files { mut reader, tree } = files;
+            let failed = |error: std::io::Error| Failure {
+                exit: Exit::Engine,
+                message: format!("the slim image cannot be written to `{}`: {error}", path.display()),
+            };
+            let file = std::io::BufWriter::with_capacity(256 << 10, std::fs::File::create(&path).map_err(failed)?);
+            let packed = write(&tree, &plan, &mut *reader, file, |layer| made.make(layer))?;
+            // The very file that would be shipped is what is tried.
+            let archive = FileSource::DockerArchive { path: path.clone(), reference: None };
+            let opened = local::open_file(&archive, &Platform::of_host(), u64::MAX)?;
+            // What is open can be read on.
+            std::fs::remove_file(&path).map_err(failed)?;
+            Ok::<_, Failure>((packed, opened.place, Files { reader, tree }))
+        });
+        let (packed, place, files) = packing.await.map_err(|error| Failure::internal(error.to_string()))??;
+        let image = SourceImage { place, ..slim(&packed) };
+        engine.admit(&image).await?;
+        self.report.took("pack", begun.elapsed().as_secs_f64());
+        Ok((packed, image, files))
+    }
+
+    /// Packs, and loads the result into the daemon without a name.
+    pub(super) async fn load(
         &mut self,
         files: Files,
         plan: &Arc<Plan>,
@@ -70,7 +120,7 @@ impl Build<'_> {
     ) -> Result<(Packed, Files), Failure> {
         let begun = Instant::now();
         self.progress.step("packing");
-        let leftover = self.leftover.clone();
+        let leftover = self.engines.leftover.clone();
         let config = move |layer: &oci_spec::image::Digest| {
             let config = configuration.make(layer);
             // From here on the daemon may have the image, also if we are cut off.
@@ -78,7 +128,7 @@ impl Build<'_> {
             config
         };
         let Files { reader, tree } = files;
-        let (packed, reader) = load(self.engine, Arc::clone(&tree), Arc::clone(plan), reader, config).await?;
+        let (packed, reader) = load(self.engines.docker().await?, Arc::clone(&tree), Arc::clone(plan), reader, config).await?;
         self.report.took("pack", begun.elapsed().as_secs_f64());
         Ok((packed, Files { reader, tree }))
     }

@@ -42,7 +42,7 @@ impl Build<'_> {
     ) -> Result<(Files, Arc<Plan>), Failure> {
         let config = meaning::config_view(&source.image.config);
         let (extras, keep_looked_at) = meaning::extras(&self.request.keep);
-        let (id, own) = (source.image.id.clone(), source.program.inside.clone());
+        let (id, own) = (source.image.id.clone(), source.runtime(self.engines)?.own_prefix().to_owned());
         let observations: Vec<_> = runs.iter().map(|run| run.observation.clone()).collect();
         let planned = tokio::task::spawn_blocking(move || {
             let Files { mut reader, tree } = files;

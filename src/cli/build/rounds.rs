@@ -94,9 +94,9 @@ impl Build<'_> {
         }
         let progress = Arc::clone(self.progress);
         let tell = move |text: String| progress.step(text);
+        let runtime = source.runtime(self.engines)?;
         let setting = Setting {
-            engine: self.engine,
-            program: &source.program,
+            runtime,
             fat: Some(&source.image),
             level: self.request.verification.level,
             options: &self.request.run,
@@ -117,11 +117,10 @@ impl Build<'_> {
         let mut last: Option<Packed> = None;
         loop {
             let round_begun = Instant::now();
-            let (packed, returned) = self.pack(files, &plan, Configuration::new(source, None)).await?;
+            let (packed, slim, returned) = self.pack(source, files, &plan).await?;
             if let Some(last) = last.take().filter(|last| last.id != packed.id) {
-                self.discard(&last).await;
+                self.discard(source, &last).await;
             }
-            let slim = slim_image(source, &packed);
             let mut trial = rounds.verifier.try_image(&slim).await?;
             let (next, returned) = self.judge(source, returned, (&slim, &plan), &mut rounds, &mut trial, verification).await?;
             files = returned;
@@ -135,7 +134,11 @@ impl Build<'_> {
                     self.report.took("verify", begun.elapsed().as_secs_f64());
                     verification.verdict = Verdict::Same;
                     let configuration = Configuration::new(source, None);
-                    let (product, files) = self.store(source, files, &plan, configuration, Some(packed)).await?;
+                    let (product, files) = match source.chosen.is_embedded {
+                        true => self.produce(source, files, &plan, configuration).await?,
+                        // It is in the daemon already.
+                        false => self.store(source, files, &plan, configuration, Some(packed)).await?,
+                    };
                     self.check_reproducible(source, files, &plan, &product).await?;
                     return Ok(product);
                 }
@@ -162,7 +165,7 @@ impl Build<'_> {
         trial: &mut Trial,
         verification: &mut Verification,
     ) -> Result<(Next, Files), Failure> {
-        let lacking = lacking(source, &files, plan, trial)?;
+        let lacking = lacking(source.runtime(self.engines)?.own_prefix(), &files, plan, trial)?;
         let mut round = Round {
             image: String::new(),
             differences: trial.findings.len(),
@@ -285,7 +288,7 @@ impl Build<'_> {
         rounds: &Rounds<'_>,
         trial: &Trial,
     ) -> Result<(Vec<Addition>, Files), Failure> {
-        let (plan, own) = (Arc::clone(plan), source.program.inside.clone());
+        let (plan, own) = (Arc::clone(plan), source.runtime(self.engines)?.own_prefix().to_owned());
         let mut observations = rounds.originals.clone();
         observations.push(trial.observed.observation.clone());
         let widened = tokio::task::spawn_blocking(move || {
@@ -310,10 +313,12 @@ impl Build<'_> {
     }
 
     /// Removes an image that was only tried.
-    async fn discard(&self, packed: &Packed) {
+    async fn discard(&self, source: &Source, packed: &Packed) {
         let id = packed.id.to_string();
-        if self.engine.discard(&id).await {
-            self.leftover.remove(&id);
+        match (self.engines.started().filter(|_| source.chosen.is_embedded), self.engines.connected()) {
+            (Some(embedded), _) => embedded.forget(&id),
+            (None, Some(engine)) if engine.discard(&id).await => self.engines.leftover.remove(&id),
+            _ => {}
         }
     }
 }
@@ -336,18 +341,12 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// The result, as an image to be run like the original.
-fn slim_image(source: &Source, packed: &Packed) -> SourceImage {
-    let config = Configuration::new(source, None).make(&packed.diff_id);
-    SourceImage { id: packed.id.to_string(), config, tags: vec![], ..source.image.clone() }
-}
-
 /// What the tried image looked for in vain.
-pub(super) fn lacking(source: &Source, files: &Files, plan: &Plan, trial: &Trial) -> Result<Vec<Missing>, Failure> {
+pub(super) fn lacking(own_prefix: &str, files: &Files, plan: &Plan, trial: &Trial) -> Result<Vec<Missing>, Failure> {
     let mut is_kept = vec![false; files.tree.len()];
     plan.ids(&files.tree)?.into_iter().for_each(|id| is_kept[id.0 as usize] = true);
     let is_kept = |id: EntryId| is_kept[id.0 as usize];
-    Ok(missing(&files.tree, &trial.observed.observation, source.program.inside.as_bytes(), &is_kept))
+    Ok(missing(&files.tree, &trial.observed.observation, own_prefix.as_bytes(), &is_kept))
 }
 
 fn note_added(round: &mut Round, files: &Files, added: &[EntryId]) {

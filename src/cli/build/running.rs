@@ -4,15 +4,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Build, Source};
+use crate::cli::engines::Engines;
 use crate::cli::failure::Failure;
+use crate::cli::progress::Progress;
 use crate::engine::container::Container;
 use crate::engine::docker::Engine;
+use crate::engine::embedded::Embedded;
 use crate::engine::inject::Program;
+use crate::engine::runtime::Runtime;
 use crate::engine::volumes::Copies;
 use crate::image::local::{Listed, Place, content_size};
 use crate::image::packer::Skipped;
 use crate::image::read_files::ReadFiles;
 use crate::image::source::{self, SourceError, SourceImage};
+use crate::image::store::Flavour;
 use crate::image::tree::Tree;
 use crate::observe::merge::merge;
 use crate::observe::run::{ObserveRequest, Observed, Probes, observe};
@@ -41,19 +46,18 @@ pub(super) struct Watched {
 impl Build<'_> {
     /// Watches the image's container as often as was asked for, and lists the image's tree meanwhile.
     pub(super) async fn watch(&mut self, source: &Source, probes: &Probes) -> Result<Watched, Failure> {
-        let Source { image, program, .. } = source;
+        let (image, runtime) = (&source.image, source.runtime(self.engines)?);
         let verification = self.request.verification;
         let volumes = if verification.level == Level::Off && verification.runs == 1 {
             Copies::default()
         } else {
-            Copies::take(self.engine, &image.id, &self.request.run).await?
+            Copies::take(runtime, &image.id, &self.request.run).await?
         };
         let begun = Instant::now();
         let progress = Arc::clone(self.progress);
         let tell = move |text: String| progress.step(text);
         let request = ObserveRequest {
-            engine: self.engine,
-            program,
+            runtime,
             image,
             options: &self.request.run,
             sensor: self.request.sensor,
@@ -61,7 +65,10 @@ impl Build<'_> {
             volumes: None,
             progress: &tell,
         };
-        let mut opening = std::pin::pin!(open(self.engine, program, image));
+        if let Runtime::Embedded(engine) = runtime {
+            self.unpack(engine, image).await?;
+        }
+        let mut opening = std::pin::pin!(open(source, self.engines, self.request.max_unpacked_size, self.progress));
         let mut observing = std::pin::pin!(observe(&request));
         let (opened, (observed, outcome)) = tokio::select! {
             // An image that cannot be listed need not be watched to its end.
@@ -96,34 +103,26 @@ impl Build<'_> {
     /// Lists the image's tree, where nothing is run.
     pub(super) async fn list(&mut self, source: &Source) -> Result<Opened, Failure> {
         self.progress.step("listing the image");
-        let opened = match &source.place {
-            None => open(self.engine, &source.program, &source.image).await?,
-            Some(place) => self.list_local(place, &source.image).await?,
-        };
+        let opened = open(source, self.engines, self.request.max_unpacked_size, self.progress).await?;
         self.report.took("list", opened.seconds);
         self.note_tree(&opened);
         Ok(opened)
     }
 
-    /// Lists the tree of an image that no daemon has.
-    async fn list_local(&mut self, place: &Place, image: &SourceImage) -> Result<Opened, Failure> {
-        let begun = Instant::now();
-        let (place, image, progress) = (place.clone(), image.clone(), Arc::clone(self.progress));
-        let limit = self.request.max_unpacked_size;
-        let stop_timeout = image.config.config.as_ref().and_then(|run| run.stop_timeout);
-        let listed = tokio::task::spawn_blocking(move || {
-            place.list(&image, limit, &|done, all| progress.tick(format!("unpacked {done} of {all} layers")))
-        });
-        let Listed { tree, skipped, reader } = listed.await.map_err(|error| Failure::internal(error.to_string()))??;
-        if let Some(facts) = &mut self.report.image {
-            facts.size = content_size(&tree);
-        }
-        Ok(Opened { container: None, reader, tree, skipped, stop_timeout, seconds: begun.elapsed().as_secs_f64() })
+    /// Unpacks the layers for slim's own containers, which takes as long as the image is large.
+    async fn unpack(&self, engine: &Embedded, image: &SourceImage) -> Result<(), Failure> {
+        let shown = Arc::clone(self.progress);
+        engine.root(image, move |done, all| shown.tick(format!("unpacked {done} of {all} layers"))).await?;
+        Ok(())
     }
 
     fn note_tree(&mut self, opened: &Opened) {
         self.report.skipped(&opened.skipped);
         if let Some(facts) = &mut self.report.image {
+            // A daemon knows; an archive may be compressed.
+            if opened.container.is_none() {
+                facts.size = content_size(&opened.tree);
+            }
             facts.entries = Some(opened.tree.len());
         }
     }
@@ -156,7 +155,7 @@ impl Build<'_> {
     }
 
     fn save_observation(&self, runs: &[Observed]) -> Result<(), Failure> {
-        let Some(path) = &self.request.output.observation else { return Ok(()) };
+        let Some(path) = &self.output.observation else { return Ok(()) };
         let all = runs.iter().map(|run| run.observation.clone()).collect();
         let merged = merge(all).map_err(|error| Failure::internal(error.to_string()))?;
         crate::observe::file::save(&merged, path).map_err(|error| Failure::usage(error.to_string()))
@@ -174,7 +173,35 @@ pub(super) fn ready_in(observed: &Observed) -> Option<Duration> {
 }
 
 /// Lists the image's tree.
-async fn open(engine: &Engine, program: &Program, image: &SourceImage) -> Result<Opened, SourceError> {
+async fn open(source: &Source, engines: &Engines, max_unpacked_size: u64, progress: &Arc<Progress>) -> Result<Opened, Failure> {
+    match (&source.image.place, engines.connected(), &source.program) {
+        (Place::Daemon, Some(engine), Some(program)) => Ok(open_in_daemon(engine, program, &source.image).await?),
+        _ => {
+            let flavour = engines.started().map_or(Flavour::User, Embedded::flavour);
+            open_here(&source.image, flavour, max_unpacked_size, Arc::clone(progress)).await
+        }
+    }
+}
+
+/// Lists the tree of an image that no daemon has.
+async fn open_here(
+    image: &SourceImage,
+    flavour: Flavour,
+    max_unpacked_size: u64,
+    progress: Arc<Progress>,
+) -> Result<Opened, Failure> {
+    let begun = Instant::now();
+    let image = image.clone();
+    let stop_timeout = image.config.config.as_ref().and_then(|run| run.stop_timeout);
+    let listed = tokio::task::spawn_blocking(move || {
+        let tell = |done, all| progress.tick(format!("unpacked {done} of {all} layers"));
+        image.place.list(&image, flavour, max_unpacked_size, &tell)
+    });
+    let Listed { tree, skipped, reader } = listed.await.map_err(|error| Failure::internal(error.to_string()))??;
+    Ok(Opened { container: None, reader, tree, skipped, stop_timeout, seconds: begun.elapsed().as_secs_f64() })
+}
+
+async fn open_in_daemon(engine: &Engine, program: &Program, image: &SourceImage) -> Result<Opened, SourceError> {
     let begun = Instant::now();
     let (container, mut packer, stop_timeout) = source::open(engine, program, image).await?;
     let listed = tokio::task::spawn_blocking(move || packer.list().map(|(tree, skipped)| (packer, tree, skipped))).await;

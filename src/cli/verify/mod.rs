@@ -6,22 +6,24 @@
 mod request;
 mod suspects;
 
-use std::path::Path;
 use std::sync::Arc;
 
 pub use request::{Against, VerifyRequest};
 use serde::Serialize;
 
+use super::engines::{EngineChoice, Engines};
 use super::failure::Failure;
 use super::progress::Progress;
+use super::sources::{Search, find};
 use super::told::Told;
-use crate::engine::docker::Engine;
 use crate::engine::inject::Program;
+use crate::engine::runtime::Runtime;
 use crate::engine::volumes::Copies;
 use crate::exit::Exit;
 use crate::files::write_file_atomically;
-use crate::image::reference::ImageName;
+use crate::image::reference::ImageSource;
 use crate::image::source::SourceImage;
+use crate::image::transport::platform::Platform;
 use crate::observe::run::{ObserveRequest, observe};
 use crate::observe::sensor::Sensor;
 use crate::report::Verification;
@@ -51,14 +53,13 @@ struct Outcome {
 /// # Errors
 /// [`Failure`]; that the image differs is no failure, but told.
 pub async fn verify(
-    engine: &Engine,
+    engines: &Engines,
     request: VerifyRequest,
-    executable: &Path,
     progress: Arc<Progress>,
     interruption: impl Future<Output = Exit>,
 ) -> Result<Told, Failure> {
     let outcome = tokio::select! {
-        outcome = compare(engine, &request, executable, &progress) => outcome?,
+        outcome = compare(engines, &request, &progress) => outcome?,
         exit = interruption => return Err(Failure { exit, message: exit.describe().to_owned() }),
     };
     if let Some(path) = &request.report {
@@ -71,18 +72,20 @@ pub async fn verify(
     Ok(Told { quiet: if exit == Exit::Done { String::new() } else { text.clone() }, text, json, exit })
 }
 
-async fn compare(
-    engine: &Engine,
-    request: &VerifyRequest,
-    executable: &Path,
-    progress: &Arc<Progress>,
-) -> Result<Outcome, Failure> {
+async fn compare(engines: &Engines, request: &VerifyRequest, progress: &Arc<Progress>) -> Result<Outcome, Failure> {
     let tell = |text: String| progress.step(text);
-    let image = find(engine, &request.image).await?;
-    let program = Program::prepare(executable, engine.run(), &image.config.architecture)?;
-    let (fat, against) = match &request.against {
-        Against::Image(name) => (Some(find(engine, name).await?), name.to_string()),
-        Against::Observation(path) => (None, path.display().to_string()),
+    let (image, fat, is_embedded) = find_both(engines, request, progress).await?;
+    let against = match &request.against {
+        Against::Image(source) => source.to_string(),
+        Against::Observation(path) => path.display().to_string(),
+    };
+    let program;
+    let runtime = if is_embedded {
+        Runtime::Embedded(engines.embedded(request.max_unpacked_size).await?)
+    } else {
+        let engine = engines.docker().await?;
+        program = Program::prepare(engines.executable(), engine.run(), &image.config.architecture)?;
+        Runtime::Docker(engine, &program)
     };
     let mut warnings = vec![];
     let mut volumes = Copies::default();
@@ -90,11 +93,10 @@ async fn compare(
     probes.must_work = true;
     let expected = match (&fat, &request.against) {
         (Some(fat), _) => {
-            volumes = Copies::take(engine, &fat.id, &request.run).await?;
+            volumes = Copies::take(runtime, &fat.id, &request.run).await?;
             let tell = |text: String| tell(format!("original: {text}"));
             let observation = ObserveRequest {
-                engine,
-                program: &program,
+                runtime,
                 image: fat,
                 options: &request.run,
                 sensor: Sensor::Notify,
@@ -116,8 +118,7 @@ async fn compare(
         (None, Against::Image(_)) => return Err(Failure::internal("an image was not looked up".to_owned())),
     };
     let setting = Setting {
-        engine,
-        program: &program,
+        runtime,
         fat: fat.as_ref(),
         level: request.level,
         options: &request.run,
@@ -143,19 +144,39 @@ async fn compare(
         verification.verdict = Verdict::Differs;
         if let Some(fat) = &fat {
             progress.step("looking for what it may lack");
-            (verification.suspects, verification.diagnosis) = suspects::find(engine, &program, fat, &image, &trial).await?;
+            (verification.suspects, verification.diagnosis) = suspects::find(runtime, fat, &image, &trial).await?;
         }
     }
     verification.differences = trial.findings;
     Ok(Outcome { image: request.image.to_string(), against, requests, commands, verification, warnings })
 }
 
-/// An image of the engine.
-async fn find(engine: &Engine, name: &ImageName) -> Result<SourceImage, Failure> {
-    let name = name.to_string();
-    let mut image = SourceImage::new(&name, engine.image(&name).await?)?;
-    image.complete(engine).await?;
-    Ok(image)
+/// Both images, for one engine: where only one of them is in the daemon, slim itself runs both.
+async fn find_both(
+    engines: &Engines,
+    request: &VerifyRequest,
+    progress: &Arc<Progress>,
+) -> Result<(SourceImage, Option<SourceImage>, bool), Failure> {
+    let fat = match &request.against {
+        Against::Image(source) => Some(source),
+        Against::Observation(_) => None,
+    };
+    let is_elsewhere = |source: &ImageSource| !matches!(source, ImageSource::Daemon(_));
+    let engine = match request.engine {
+        EngineChoice::Auto if is_elsewhere(&request.image) || fat.is_some_and(is_elsewhere) => EngineChoice::Embedded,
+        chosen => chosen,
+    };
+    let platform = Platform::of_host();
+    let max_unpacked_size = request.max_unpacked_size;
+    let run = &request.run;
+    let search =
+        Search { engine, platform: &platform, max_unpacked_size, pull: false, credentials: None, access: &request.access, run };
+    let (image, chosen) = find(engines, &request.image, search, progress).await?;
+    let fat = match fat {
+        Some(source) => Some(find(engines, source, search, progress).await?.0),
+        None => None,
+    };
+    Ok((image, fat, chosen.is_embedded))
 }
 
 impl std::fmt::Display for Outcome {

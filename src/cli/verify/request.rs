@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use slim_probes::read_probe_script;
 
 use crate::cli::args::VerifyArgs;
+use crate::cli::engines::EngineChoice;
 use crate::cli::failure::Failure;
 use crate::cli::meaning;
-use crate::cli::request::{Outside, UsageError, probe_flags, run_options, wrong};
+use crate::cli::request::{Outside, UsageError, probe_flags, registry_flags, run_options, wrong};
 use crate::engine::options::RunOptions;
-use crate::image::reference::ImageName;
+use crate::image::reference::ImageSource;
+use crate::image::transport::registry::Access;
 use crate::observe::run::Probes;
 use crate::verify::Level;
 
@@ -17,9 +19,15 @@ use crate::verify::Level;
 #[derive(Debug)]
 pub struct VerifyRequest {
     /// What is checked.
-    pub image: ImageName,
+    pub image: ImageSource,
     /// With what it is compared.
     pub against: Against,
+    /// Which engine runs both.
+    pub engine: EngineChoice,
+    /// How registries may be spoken to.
+    pub access: Access,
+    /// Bytes that are unpacked of one at most.
+    pub max_unpacked_size: u64,
     /// How much must be the same.
     pub level: Level,
     /// How both are run.
@@ -34,7 +42,7 @@ pub struct VerifyRequest {
 #[derive(Debug)]
 pub enum Against {
     /// An image, which is run.
-    Image(ImageName),
+    Image(ImageSource),
     /// What was seen of it.
     Observation(PathBuf),
 }
@@ -46,7 +54,7 @@ impl VerifyRequest {
     /// The first flag that can't be used.
     pub fn new(args: VerifyArgs, outside: &dyn Outside) -> Result<VerifyRequest, Failure> {
         let usage = |error: UsageError| Failure::usage(error.to_string());
-        let name = |option, text: &str| ImageName::parse(text).map_err(|error| usage(wrong(option, text, error)));
+        let name = |option, text: &str| ImageSource::parse(text).map_err(|error| usage(wrong(option, text, error)));
         if args.verify == Level::Off {
             return Err(usage(wrong("--verify", "off", "then there is nothing to do: use `strict` or `run`")));
         }
@@ -61,9 +69,14 @@ impl VerifyRequest {
             let script = read_probe_script(path).map_err(|error| Failure::usage(format!("`--probe-script`: {error}")))?;
             meaning::add_script(&mut probes, script);
         }
+        let image = name("SLIM", &args.image)?;
+        let registries = registry_flags(args.registry).map_err(usage)?;
         Ok(VerifyRequest {
-            image: name("SLIM", &args.image)?,
+            access: meaning::access(&registries, &image, []),
+            image,
             against,
+            engine: args.engine.engine,
+            max_unpacked_size: args.max_unpacked_size,
             level: args.verify,
             run: run_options(args.container, outside).map_err(usage)?,
             probes,

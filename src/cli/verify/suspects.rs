@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::cli::failure::Failure;
-use crate::engine::docker::Engine;
-use crate::engine::inject::Program;
+use crate::engine::runtime::Runtime;
 use crate::escape::escape;
 use crate::image::source::{self, SourceError, SourceImage};
 use crate::image::tree::{EntryId, Kind, Tree};
@@ -20,16 +19,15 @@ const MAX_SUSPECTS: usize = 100;
 
 /// What the image may lack, and what that probably means.
 pub(super) async fn find(
-    engine: &Engine,
-    program: &Program,
+    runtime: Runtime<'_>,
     fat: &SourceImage,
     image: &SourceImage,
     trial: &Trial,
 ) -> Result<(Vec<Suspect>, Vec<String>), Failure> {
-    let (fat_tree, tree) = (list(engine, program, fat).await?, list(engine, program, image).await?);
+    let (fat_tree, tree) = (list(runtime, fat).await?, list(runtime, image).await?);
     let observation = &trial.observed.observation;
     let is_kept = |id: EntryId| tree.get(&fat_tree.path(id)).is_some();
-    let missing = missing(&fat_tree, observation, program.inside.as_bytes(), &is_kept);
+    let missing = missing(&fat_tree, observation, runtime.own_prefix().as_bytes(), &is_kept);
     let looked_for = missing.iter().map(|missing| Suspect {
         path: Path(fat_tree.path(missing.entry)),
         reason: format!("`{}` looks for it during {}", escape(&missing.by), missing.during.0),
@@ -50,7 +48,16 @@ pub(super) async fn find(
     Ok((suspects, diagnosis))
 }
 
-async fn list(engine: &Engine, program: &Program, image: &SourceImage) -> Result<Tree, Failure> {
+async fn list(runtime: Runtime<'_>, image: &SourceImage) -> Result<Tree, Failure> {
+    let (engine, program) = match runtime {
+        Runtime::Docker(engine, program) => (engine, program),
+        Runtime::Embedded(engine) => {
+            let (image, flavour) = (image.clone(), engine.flavour());
+            // It was run, so it is unpacked.
+            let listed = tokio::task::spawn_blocking(move || image.place.list(&image, flavour, u64::MAX, &|_, _| {}));
+            return Ok(listed.await.map_err(|error| Failure::internal(error.to_string()))??.tree);
+        }
+    };
     let (container, mut packer, _) = source::open(engine, program, image).await?;
     let listed = tokio::task::spawn_blocking(move || packer.list()).await;
     let (tree, _) = listed.map_err(|error| Failure::internal(error.to_string()))?.map_err(SourceError::from)?;

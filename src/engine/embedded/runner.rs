@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use slim_sensor::container::message::{Event, Failure, Request};
 use slim_sensor::container::spec::{ContainerSpec, Ids};
+use tokio::sync::watch;
 
 use super::ids::{self, IdsError};
 use super::link::Link;
@@ -54,13 +55,49 @@ fn reasons(reports: &[TierReport]) -> String {
 pub struct Runner {
     executable: PathBuf,
     tier: Tier,
+    helpers: Helpers,
+}
+
+/// How many helpers there are.
+#[derive(Debug, Clone)]
+struct Helpers {
+    alive: watch::Sender<usize>,
+}
+
+/// One helper, as long as it lives.
+#[derive(Debug)]
+struct Counted(Helpers);
+
+impl Helpers {
+    fn one_more(&self) -> Counted {
+        self.alive.send_modify(|alive| *alive += 1);
+        Counted(self.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.alive.send_modify(|alive| *alive -= 1);
+    }
 }
 
 impl Runner {
     /// A runner that works in one tier, by what was found out before. `executable` is `slim` itself.
     #[must_use]
     pub fn new(executable: PathBuf, tier: Tier) -> Runner {
-        Runner { executable, tier }
+        Runner { executable, tier, helpers: Helpers { alive: watch::Sender::new(0) } }
+    }
+
+    /// The executable that the helpers are, `slim` itself.
+    pub(super) fn executable(&self) -> &Path {
+        &self.executable
+    }
+
+    /// Waits until all helpers have ended: nothing is left of their containers then.
+    pub async fn all_ended(&self) {
+        let mut alive = self.helpers.alive.subscribe();
+        // The sender is here.
+        let _ = alive.wait_for(|alive| *alive == 0).await;
     }
 
     /// A runner that works in the first tier which is possible here. `state` is a directory in which the containers'
@@ -97,7 +134,7 @@ impl Runner {
         let mut command = Command::new(&self.executable);
         command.arg(hidden::CONTAINER).env_clear().stdin(Stdio::from(theirs)).stdout(Stdio::null());
         let spawned = command.spawn().map_err(|error| RunnerError::Helper { path: self.executable.clone(), error });
-        let helper = Helper(Some(spawned?));
+        let helper = Helper(Some((spawned?, self.helpers.one_more())));
         // Its end of the socket must be nobody's but the helper's.
         drop(command);
         match begin(&link, &spec, descriptors, helper.id()).await {
@@ -114,26 +151,33 @@ impl Runner {
 /// The helper's process. Dropped, it is waited for in the background: it ends when its socket is closed, and who is not
 /// waited for stays in the table of processes.
 #[derive(Debug)]
-pub(super) struct Helper(Option<Child>);
+pub(super) struct Helper(Option<(Child, Counted)>);
 
 impl Helper {
     fn id(&self) -> u32 {
-        self.0.as_ref().map_or(0, Child::id)
+        self.0.as_ref().map_or(0, |(child, _)| child.id())
     }
 
     /// Waits until it has ended.
     pub(super) async fn end(mut self) {
-        if let Some(mut child) = self.0.take() {
+        if let Some((mut child, counted)) = self.0.take() {
             // Its status says nothing that its messages did not.
-            let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+            let waiting = tokio::task::spawn_blocking(move || {
+                let _ = child.wait();
+                drop(counted);
+            });
+            let _ = waiting.await;
         }
     }
 }
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            std::thread::spawn(move || child.wait());
+        if let Some((mut child, counted)) = self.0.take() {
+            std::thread::spawn(move || {
+                let _ = child.wait();
+                drop(counted);
+            });
         }
     }
 }

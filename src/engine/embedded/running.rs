@@ -96,6 +96,14 @@ impl Running {
         code.ok_or(RunnerError::Gone)
     }
 
+    /// Kills what is left, and waits until that is done.
+    pub async fn end(&self) {
+        self.shared.link.close();
+        let mut ended = self.ended.clone();
+        // Without a word from the helper, it is gone.
+        let _ = ended.wait_for(Option::is_some).await;
+    }
+
     /// Sends a signal to the first process. It may have ended before.
     ///
     /// # Errors

@@ -107,14 +107,14 @@ impl Run<'_> {
         begun: Instant,
     ) -> Result<ExecRecord, ObserveError> {
         let request = self.request;
-        let target = spec.start(request.engine, request.program, request.volumes, role, self.recorder.feed(phase)).await?;
+        let target = spec.start(request.runtime, request.volumes, role, self.recorder.feed(phase)).await?;
         let exit_code = target.container.wait().await.map_err(TargetError::from)?;
         target.settle(&self.recorder, exit_code).await;
         let milliseconds = begun.elapsed().as_millis() as u64;
         let start_failed = target.session_end().is_some_and(|end| end.start_failed);
         let container = target.container.clone();
         let (stdout, stderr) = target.output().await;
-        tokio::spawn(async move { container.remove().await });
+        container.remove().await;
         if start_failed {
             return Err(cannot_run(&command, &stderr.text));
         }

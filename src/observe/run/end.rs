@@ -48,7 +48,7 @@ impl Run<'_> {
             self.next_phase(target, PhaseKind::Stop).await;
             let config = self.request.image.config.config.as_ref();
             let signal = config.and_then(|config| config.stop_signal.clone()).unwrap_or_else(|| "SIGTERM".to_owned());
-            let grace = target.stop_timeout.and_then(|grace| u64::try_from(grace).ok());
+            let grace = target.facts.stop_timeout.and_then(|grace| u64::try_from(grace).ok());
             let grace = grace.map_or(DEFAULT_GRACE, Duration::from_secs);
             let signalled = Instant::now();
             let stopped = target.stop(&signal, grace).await?;

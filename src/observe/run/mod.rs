@@ -24,9 +24,8 @@ use super::recorder::Recorder;
 use super::scene::{LOG_LINES, Scene};
 use super::sensor::Sensor;
 use super::target::{Target, TargetError, TargetSpec};
-use crate::engine::docker::Engine;
-use crate::engine::inject::Program;
 use crate::engine::options::RunOptions;
+use crate::engine::runtime::Runtime;
 use crate::engine::volumes::Copies;
 use crate::image::source::SourceImage;
 
@@ -172,9 +171,7 @@ pub struct Observed {
 #[expect(missing_debug_implementations, reason = "it holds a closure")]
 pub struct ObserveRequest<'a> {
     /// Where it runs.
-    pub engine: &'a Engine,
-    /// Our program.
-    pub program: &'a Program,
+    pub runtime: Runtime<'a>,
     /// Of which image.
     pub image: &'a SourceImage,
     /// How its container is run.
@@ -254,25 +251,24 @@ struct Run<'a> {
 impl Run<'_> {
     async fn all(&mut self) -> Result<(), ObserveError> {
         let request = self.request;
-        let spec = TargetSpec::new(request.engine, request.image, request.options, &self.published_ports(), request.sensor)?;
+        let spec = TargetSpec::new(request.runtime, request.image, request.options, &self.published_ports(), request.sensor)?;
         let start = self.recorder.phase(PhaseKind::Start, "");
         let begun = Instant::now();
         (request.progress)(format!("starting `{}`", spec.command.join(" ")));
         let feed = self.recorder.feed(start);
-        let target = Arc::new(spec.start(request.engine, request.program, request.volumes, "target", feed).await?);
-        self.recorder.mounts(target.mounts.clone());
+        let target = Arc::new(spec.start(request.runtime, request.volumes, "target", feed).await?);
+        self.recorder.mounts(target.facts.mounts.clone());
+        self.warnings.extend(target.facts.notes.iter().cloned());
         self.took("start", begun);
         self.started = Instant::now();
 
-        self.course.hostname.clone_from(&target.hostname);
-        self.course.addresses.clone_from(&target.addresses);
+        self.course.hostname.clone_from(&target.facts.hostname);
+        self.course.addresses.clone_from(&target.facts.addresses);
         let result = self.exercise(&target, &spec).await;
         self.course.listening_on(&target.monitor.status().listening);
         let stopped = self.stop(&target).await;
         self.log = target.container.log(if request.probes.keep_log { MAX_LOG_LINES } else { LOG_LINES }).await;
-        // A failed removal is told by the final clean-up, which tries again.
-        let container = target.container.clone();
-        tokio::spawn(async move { container.remove().await });
+        target.container.clone().remove().await;
         result.and(stopped)
     }
 

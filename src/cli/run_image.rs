@@ -3,24 +3,20 @@
 //! The image's layers are unpacked into the store (once), and the runner makes the container of them, in the first of its
 //! tiers that works here. What the program says goes on, signals go to it, and its exit code is ours: what `docker run` would do.
 
-mod prepare;
-
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::prepare::{Prepared, prepare};
 use super::args::RunArgs;
+use super::engines::{EngineChoice, Engines};
 use super::failure::Failure;
 use super::meaning;
 use super::progress::Progress;
 use super::request::{Outside, registry_flags, run_options};
-use crate::engine::embedded::{Runner, RunnerError, Running};
+use super::sources::{Search, find};
+use crate::engine::embedded::{Running, refuse_what_is_not_known};
 use crate::engine::options::RunOptions;
-use crate::engine::workspace::Workspace;
-use crate::exit::Exit;
 use crate::image::reference::ImageSource;
 use crate::image::transport::platform::Platform;
 use crate::image::transport::registry::Access;
@@ -49,7 +45,7 @@ impl RunRequest {
         if !args.command.is_empty() {
             options.command = Some(args.command);
         }
-        prepare::refuse_what_is_not_known(&options)?;
+        refuse_what_is_not_known(&options)?;
         let registries = registry_flags(args.registry).map_err(|error| usage(&error))?;
         let access = meaning::access(&registries, &source, []);
         Ok(RunRequest { source, platform, access, max_unpacked_size: args.max_unpacked_size, options })
@@ -60,19 +56,28 @@ impl RunRequest {
 ///
 /// # Errors
 /// [`Failure`]: it could not be started.
-pub async fn run_image(request: RunRequest, executable: PathBuf, progress: &Arc<Progress>) -> Result<u8, Failure> {
-    let temporary = std::env::temp_dir();
-    let failed = |error: std::io::Error| Failure::internal(format!("no directory for temporary files: {error}"));
-    let workspace = Workspace::create(&temporary).map_err(failed)?;
-    let runner = Runner::choose(executable, workspace.path()).await?;
-    let state = workspace.path().join("container");
-    std::fs::create_dir(&state).map_err(failed)?;
+pub async fn run_image(engines: &Engines, request: RunRequest, progress: &Arc<Progress>) -> Result<u8, Failure> {
+    let RunRequest { source, platform, access, max_unpacked_size, options } = &request;
+    let search = Search {
+        engine: EngineChoice::Embedded,
+        platform,
+        max_unpacked_size: *max_unpacked_size,
+        pull: true,
+        credentials: None,
+        access,
+        run: options,
+    };
+    let (image, _) = find(engines, source, search, progress).await?;
+    let engine = engines.embedded(*max_unpacked_size).await?;
     let shown = Arc::clone(progress);
-    let tier = runner.tier();
-    let prepared = tokio::task::spawn_blocking(move || prepare(&request, tier, state, &shown)).await;
-    let Prepared { spec, layers } = prepared.map_err(|error| Failure::internal(error.to_string()))??;
+    let root = engine.root(&image, move |done, all| shown.tick(format!("unpacking layers: {done} of {all}"))).await?;
+    let mut spec = engine.specify(&image, &root, options)?;
+    if spec.process.argv.is_empty() {
+        return Err(Failure::usage("the image says nothing of what to run: give a command behind its name".to_owned()));
+    }
+    spec.process.input = true;
     progress.done();
-    let (running, streams) = runner.start(&spec, &[]).await?;
+    let (running, streams) = engine.runner().start(&spec, &[]).await?;
     for fallback in running.fallbacks() {
         progress.messages.info(fallback);
     }
@@ -87,8 +92,6 @@ pub async fn run_image(request: RunRequest, executable: PathBuf, progress: &Arc<
     if let Some(errors) = errors {
         let _ = errors.await;
     }
-    // The store must keep the layers for as long.
-    drop(layers);
     Ok(exit_code)
 }
 
@@ -115,14 +118,4 @@ async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl tokio::io::AsyncWri
     // Who reads no further has what it wanted.
     let _ = tokio::io::copy(&mut from, &mut to).await;
     let _ = to.flush().await;
-}
-
-impl From<RunnerError> for Failure {
-    fn from(error: RunnerError) -> Failure {
-        let exit = match error {
-            RunnerError::Start(_) => Exit::Target,
-            _ => Exit::Engine,
-        };
-        Failure { exit, message: error.to_string() }
-    }
 }

@@ -1,143 +1,85 @@
-//! From an image and options to what the runner takes: everything resolved, as an engine would.
+//! From an image's configuration and options to what the runner takes: everything resolved, as Docker would.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bollard::models::MountType;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use slim_sensor::container::spec::{CapabilitySets, ContainerSpec, Mount, Mounted, Network, Root};
+use slim_sensor::container::spec::{CapabilitySets, ContainerSpec, Mount, Mounted, Network, Owner, ResourceLimit, Root};
 use slim_sensor::identity;
 use slim_sensor::stub::Engine as Rules;
-use tokio::runtime::Handle;
 
-use super::RunRequest;
-use crate::cli::failure::Failure;
-use crate::cli::progress::Progress;
-use crate::engine::embedded::Tier;
+use super::engine::EmbeddedError;
 use crate::engine::options::RunOptions;
+use crate::engine::options::environment::Variable;
 use crate::engine::options::mounts::MountRequest;
 use crate::engine::options::security::Seccomp;
-use crate::exit::Exit;
 use crate::image::config::RunConfig;
-use crate::image::reference::ImageSource;
-use crate::image::source::moment;
-use crate::image::store::merge::merge;
-use crate::image::store::read::LayerFiles;
-use crate::image::store::{Flavour, Store, StoredLayer};
-use crate::image::transport::{self, LayeredImage, TransportError, registry};
 
 /// What Docker sets where an image has no `PATH`.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// More of a passwd or group file is not read.
 const MAX_FILE: u64 = 16 << 20;
 
-/// A container that can be started.
-pub(super) struct Prepared {
-    pub(super) spec: ContainerSpec,
-    /// Held for as long as it runs.
-    pub(super) layers: Vec<StoredLayer>,
-}
-
-/// Options that the runner has no notion of.
-pub(super) fn refuse_what_is_not_known(options: &RunOptions) -> Result<(), Failure> {
+/// Refuses options that the runner has no notion of.
+///
+/// # Errors
+/// [`EmbeddedError::Option`]
+pub fn refuse_what_is_not_known(options: &RunOptions) -> Result<(), EmbeddedError> {
     let network = options.network.as_deref();
     let given = [
         ("--network", network.is_some_and(|mode| mode != "none" && mode != "host"), "it knows `none` and `host`"),
-        ("--dns", !options.dns.is_empty(), "its network is this machine's, or none"),
         ("--publish-port", !options.published_ports.is_empty(), "use `--network host`"),
         ("--init", options.init == Some(true), "the program is process 1"),
         ("--runtime", options.runtime.is_some(), "slim itself is the runtime"),
-        ("--ulimit", !options.ulimits.is_empty(), "set it before slim is started"),
-        ("--add-host", !options.extra_hosts.is_empty(), "add it to this machine's /etc/hosts"),
         (
             "--security-opt",
-            options.security.words.iter().any(|word| word != "seccomp=unconfined" && !word.starts_with("no-new-privileges")),
-            "it knows `seccomp=unconfined` and `no-new-privileges`",
+            options.security.words.iter().any(|word| word != "seccomp=unconfined" && !is_no_new_privileges(word)),
+            "it knows `seccomp=unconfined`, `systempaths=unconfined` and `no-new-privileges`",
         ),
     ];
     match given.into_iter().find(|(_, is_given, _)| *is_given) {
-        Some((option, _, hint)) => Err(Failure::usage(format!("`slim run` has no `{option}`: {hint}"))),
-        None => Ok(()),
+        Some((option, _, hint)) => Err(EmbeddedError::Option { option, hint }),
+        None => mounts(options, &RunConfig::default()).map(drop),
     }
 }
 
-/// Unpacks the image where that is needed, and works out its container.
-pub(super) fn prepare(request: &RunRequest, tier: Tier, state: PathBuf, progress: &Arc<Progress>) -> Result<Prepared, Failure> {
-    let of_image = |error: TransportError| Failure { exit: Exit::Image, message: error.to_string() };
-    let unpack = |image| unpack(request, image, tier, &state.with_file_name("patch"), progress);
-    let (config, layers, directories) = match &request.source {
-        ImageSource::File(file) => {
-            unpack(&transport::open(file, &request.platform, request.max_unpacked_size).map_err(of_image)?)?
-        }
-        ImageSource::Registry(reference) => {
-            let RunRequest { platform, access, max_unpacked_size, .. } = request;
-            // We are where waiting is allowed.
-            let opening = registry::open(reference, platform, access, *max_unpacked_size, progress.downloads());
-            unpack(&Handle::current().block_on(opening).map_err(of_image)?)?
-        }
-        ImageSource::Rootfs(directory) => {
-            let directory = directory.canonicalize().map_err(|error| Failure {
-                exit: Exit::Image,
-                message: format!("`{}` cannot be used: {error}", directory.display()),
-            })?;
-            (RunConfig::default(), vec![], vec![directory])
-        }
-        ImageSource::Daemon(name) => {
-            let hint = "it runs what no daemon has: `docker://NAME`, `docker-archive:FILE`, `oci:DIRECTORY`, `oci-archive:FILE` or `rootfs:DIRECTORY`";
-            return Err(Failure::usage(format!("`slim run` has no daemon to ask for `{name}`: {hint}")));
-        }
-    };
-    let spec = specify(&request.options, &config, &directories, state)?;
-    Ok(Prepared { spec, layers })
-}
-
-type Unpacked = (RunConfig, Vec<StoredLayer>, Vec<PathBuf>);
-
-/// Unpacks what the store lacks. `patch` is a directory that can be made for what overlayfs does not show of the layers.
-fn unpack(
-    request: &RunRequest,
-    image: &LayeredImage,
-    tier: Tier,
-    patch: &Path,
-    progress: &Progress,
-) -> Result<Unpacked, Failure> {
-    let of_image = |error: &dyn std::fmt::Display| Failure { exit: Exit::Image, message: error.to_string() };
-    let of_store = |error: crate::image::store::StoreError| of_image(&error);
-    let store = Store::open(&Store::default_path().map_err(of_store)?).map_err(of_store)?;
-    let flavour = if tier == Tier::Root { Flavour::Root } else { Flavour::User };
-    let told = |done: usize, all: usize| progress.tick(format!("unpacking layers: {done} of {all}"));
-    let layers = store.unpack(image, flavour, request.max_unpacked_size, &told).map_err(of_store)?;
-    let created = image.config.created.as_deref().and_then(moment).map_or(0, |(seconds, _)| seconds);
-    let merged = merge(layers.iter().map(|layer| &*layer.index), created, &[]).map_err(|error| of_image(&error))?;
-    std::fs::create_dir(patch).map_err(|error| Failure::internal(format!("no directory for temporary files: {error}")))?;
-    let is_patched = LayerFiles::new(layers.clone(), Arc::new(merged)).patch(flavour, patch).map_err(of_store)?;
-    // overlayfs wants the topmost first.
-    let patch = is_patched.then(|| patch.to_owned());
-    let directories = patch.into_iter().chain(layers.iter().rev().map(|layer| layer.files.clone())).collect();
-    Ok((image.config.config.clone().unwrap_or_default(), layers, directories))
-}
-
-fn specify(options: &RunOptions, config: &RunConfig, layers: &[PathBuf], state: PathBuf) -> Result<ContainerSpec, Failure> {
+/// The container of an image with this configuration, whose files are in `layers`, the topmost first.
+///
+/// # Errors
+/// [`EmbeddedError`]
+pub(super) fn specify(
+    options: &RunOptions,
+    config: &RunConfig,
+    layers: &[PathBuf],
+    owners: Vec<Owner>,
+    state: PathBuf,
+) -> Result<ContainerSpec, EmbeddedError> {
     let or_empty = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
     let argv = options.command_line(&or_empty(&config.entrypoint), &or_empty(&config.cmd));
-    if argv.is_empty() {
-        return Err(Failure::usage("the image says nothing of what to run: give a command behind its name".to_owned()));
-    }
     let user = options.user.clone().or_else(|| config.user.clone()).unwrap_or_default();
     let find = |path: &str| layers.iter().find_map(|layer| read_below(layer, path)).unwrap_or_default();
     let rules = Rules::Docker(String::new());
     let who = identity::resolve(&rules, &user, &find("etc/passwd"), &find("etc/group"));
-    let who = who.map_err(|error| Failure { exit: Exit::Target, message: error.to_string() })?;
+    let who = who.map_err(|error| EmbeddedError::User(error.to_string()))?;
 
     let capabilities = options.capabilities.plain().mask();
     let mut spec = ContainerSpec::new(Root::Layers(layers.to_vec()), state, capabilities, argv);
+    spec.owners = owners;
     if let Some(hostname) = &options.hostname {
         spec.hostname.clone_from(hostname);
     }
     spec.read_only = options.read_only;
     spec.network = if options.network.as_deref() == Some("host") { Network::Host } else { Network::Loopback };
-    spec.mounts = mounts(options)?;
+    spec.hosts =
+        options.extra_hosts.iter().filter_map(|host| host.split_once(':')).map(|(name, ip)| (ip.into(), name.into())).collect();
+    if !options.dns.is_empty() {
+        spec.resolv_conf = Some(options.dns.iter().map(|server| format!("nameserver {server}\n")).collect());
+    }
+    spec.mounts = mounts(options, config)?;
+    if options.security.system_paths_unconfined {
+        (spec.masked_paths, spec.read_only_paths) = (vec![], vec![]);
+    }
     if let Some(size) = options.shm_size.and_then(|size| u64::try_from(size).ok()) {
         spec.shared_memory = size;
     }
@@ -152,8 +94,13 @@ fn specify(options: &RunOptions, config: &RunConfig, layers: &[PathBuf], state: 
     (process.uid, process.gid, process.groups) = (who.uid, who.gid, who.groups);
     process.seccomp = options.security.seccomp == Seccomp::EngineDefault;
     process.no_new_privileges = options.security.words.iter().any(|word| is_no_new_privileges(word));
+    let limit = |limit: &bollard::models::ResourcesUlimits| {
+        // -1 is none.
+        let value = |value: Option<i64>| value.map_or(0, |value| u64::try_from(value).unwrap_or(u64::MAX));
+        ResourceLimit { name: limit.name.clone().unwrap_or_default(), soft: value(limit.soft), hard: value(limit.hard) }
+    };
+    process.limits = options.ulimits.iter().map(limit).collect();
     process.terminal = options.tty;
-    process.input = true;
     Ok(spec)
 }
 
@@ -166,7 +113,7 @@ fn environment(options: &RunOptions, config: &RunConfig, home: &[u8], hostname: 
     let own = [DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}"), format!("HOME={}", String::from_utf8_lossy(home))];
     let terminal = options.tty.then(|| "TERM=xterm".to_owned());
     let mut variables: Vec<String> = own.into_iter().chain(terminal).collect();
-    let given = options.environment.iter().map(crate::engine::options::environment::Variable::to_api);
+    let given = options.environment.iter().map(Variable::to_api);
     for variable in config.env.iter().flatten().cloned().chain(given) {
         let name = variable.split('=').next().unwrap_or_default().to_owned();
         variables.retain(|known| known.split('=').next() != Some(name.as_str()));
@@ -177,34 +124,42 @@ fn environment(options: &RunOptions, config: &RunConfig, home: &[u8], hostname: 
     variables
 }
 
-fn mounts(options: &RunOptions) -> Result<Vec<Mount>, Failure> {
-    let no_volumes = || Failure::usage("`slim run` has no volumes with names: mount a directory of this machine".to_owned());
+/// What is mounted: what was asked for, and where the root is read-only the image's volumes, which can be written all the same.
+/// (Where it is not, a volume of the image is a directory like others: it has the image's files, and goes with the container.)
+fn mounts(options: &RunOptions, config: &RunConfig) -> Result<Vec<Mount>, EmbeddedError> {
+    let fresh = |target: &str| Mount { target: target.to_owned(), what: Mounted::Volume(None), read_only: false };
     let mut mounts = vec![];
     for request in &options.mounts {
         mounts.push(match request {
-            MountRequest::Anonymous(target) => tmpfs(target, ""),
+            MountRequest::Anonymous(target) => fresh(target),
             MountRequest::Bind(bind) => {
                 let mut parts = bind.split(':');
                 let (source, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default().to_owned());
                 if !source.starts_with('/') {
-                    return Err(no_volumes());
+                    return Err(EmbeddedError::NamedVolume(source.to_owned()));
                 }
                 let read_only = parts.next().is_some_and(|options| options.split(',').any(|option| option == "ro"));
                 Mount { target, what: Mounted::Bind(source.into()), read_only }
             }
             MountRequest::Mount(mount) => {
                 let (target, source) = (mount.target.clone().unwrap_or_default(), mount.source.clone().unwrap_or_default());
+                let read_only = mount.read_only == Some(true);
                 match mount.typ {
-                    Some(MountType::BIND) => {
-                        Mount { target, what: Mounted::Bind(source.into()), read_only: mount.read_only == Some(true) }
-                    }
+                    Some(MountType::BIND) => Mount { target, what: Mounted::Bind(source.into()), read_only },
                     Some(MountType::TMPFS) => tmpfs(&target, ""),
-                    _ => return Err(no_volumes()),
+                    _ if source.is_empty() => fresh(&target),
+                    _ => return Err(EmbeddedError::NamedVolume(source)),
                 }
             }
         });
     }
     mounts.extend(options.tmpfs.iter().map(|(target, options)| tmpfs(target, options)));
+    if options.read_only {
+        let is_free = |target: &&String| !mounts.iter().any(|mount| mount.target == **target);
+        let volumes: Vec<_> =
+            config.volumes.iter().flatten().map(|(target, _)| target).filter(is_free).map(|target| fresh(target)).collect();
+        mounts.extend(volumes);
+    }
     Ok(mounts)
 }
 
@@ -247,9 +202,11 @@ mod tests {
     #[test]
     fn what_the_runner_does_not_know_is_refused() {
         let options = RunOptions { network: Some("bridge".into()), ..RunOptions::default() };
-        assert!(refuse_what_is_not_known(&options).unwrap_err().message.contains("`none` and `host`"));
+        assert!(refuse_what_is_not_known(&options).unwrap_err().to_string().contains("`none` and `host`"));
         assert!(refuse_what_is_not_known(&RunOptions { network: Some("host".into()), ..RunOptions::default() }).is_ok());
-        let volume = |text: &str| mounts(&RunOptions { mounts: vec![parse_volume(text).unwrap()], ..RunOptions::default() });
+        let volume = |text: &str| {
+            mounts(&RunOptions { mounts: vec![parse_volume(text).unwrap()], ..RunOptions::default() }, &RunConfig::default())
+        };
         assert!(volume("name:/data").is_err());
         assert!(volume("/host:/data:ro").unwrap()[0].read_only);
     }

@@ -2,36 +2,38 @@
 //!
 //! The program must not be able to tell: so its container is created from the user's options, and what the sensor needs
 //! on top (root, capabilities, the stub in front of the command) is given up again by the stub before the program runs.
+//! What each engine does for that is in the modules below.
 
-use std::collections::{BTreeMap, HashMap};
+mod docker;
+mod embedded;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
-use bollard::models::{ContainerCreateBody, HealthConfig, HostConfigLogConfig, PortBinding};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use slim_probes::{Output, OutputCollector};
-use slim_sensor::monitor;
+use slim_sensor::Meeting;
 use slim_sensor::stub::StubSpec;
 use slim_sensor::wire::Fanotify;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
-use super::inspected::{addresses, mounts_of, of_user, published};
 use super::monitor::{Monitor, SessionEnd};
 use super::observation::Mount;
 use super::recorder::{Feed, Recorder};
 use super::sensor::Sensor;
-use super::signal::signal_number;
-use crate::engine::container::{Attached, Container, Input, Parts};
-use crate::engine::docker::{Engine, EngineError};
-use crate::engine::inject::Program;
+use crate::engine::container::{Attached, Input, Parts};
+use crate::engine::docker::EngineError;
+use crate::engine::embedded::EmbeddedError;
 use crate::engine::options::RunOptions;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::security::Seccomp;
+use crate::engine::runtime::{Contained, Ending, Runtime};
+use crate::engine::signal::signal_number;
 use crate::engine::volumes::Copies;
-use crate::hidden;
 use crate::image::source::SourceImage;
 
 /// How long the end of a target that was killed may take to be told.
@@ -44,6 +46,9 @@ pub enum TargetError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// slim's own engine.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
     /// Neither image nor options say what to run.
     #[error("the image has neither ENTRYPOINT nor CMD: say what to run with `--entrypoint` or `--cmd`")]
     NoCommand,
@@ -69,8 +74,12 @@ pub enum TargetError {
 /// What to run and how; the same for each container of a run.
 #[derive(Debug, Clone)]
 pub struct TargetSpec {
-    /// Container configuration without entrypoint and command.
-    body: ContainerCreateBody,
+    /// Of which image.
+    image: SourceImage,
+    /// As the user said.
+    options: RunOptions,
+    /// Ports that are to be reached.
+    ports: Vec<u16>,
     /// The program's command line.
     pub command: Vec<String>,
     stub: StubSpec,
@@ -79,27 +88,52 @@ pub struct TargetSpec {
     input: Option<Vec<u8>>,
 }
 
+impl TargetSpec {
+    /// It has something to read.
+    fn has_input(&self) -> bool {
+        self.input.as_ref().is_some_and(|input| !input.is_empty())
+    }
+}
+
 /// A running (or ended) observed container.
 #[derive(Debug)]
 pub struct Target {
     /// The container.
-    pub container: Container,
+    pub container: Contained,
     /// Its monitor.
     pub monitor: Monitor,
+    /// What is known of it.
+    pub facts: Facts,
+    stub: StubSpec,
+    /// Gathers its output, where that is wanted.
+    output: Option<JoinHandle<(Output, Output)>>,
+}
+
+/// What an engine says of a container.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
     /// Published ports: where the container's port is to be reached from here.
     pub published: BTreeMap<u16, SocketAddr>,
     /// What is mounted in the container.
     pub mounts: Vec<Mount>,
-    /// Seconds between its stop signal and SIGKILL, where the image says so: the engine tells it of containers only.
+    /// Seconds between its stop signal and SIGKILL, where the image says so: a daemon tells it of containers only.
     pub stop_timeout: Option<i64>,
     /// The container's host name and addresses.
     pub hostname: String,
-    /// See [`Target::hostname`].
+    /// See [`Facts::hostname`].
     pub addresses: Vec<String>,
-    program: String,
+    /// What the engine did otherwise than intended.
+    pub notes: Vec<String>,
+}
+
+/// What an engine has started.
+struct Started {
+    container: Contained,
     stub: StubSpec,
-    /// Gathers its output, where that is wanted.
-    output: Option<JoinHandle<(Output, Output)>>,
+    monitor: Attached,
+    monitor_end: Ending,
+    /// The program's streams, where they are wanted.
+    attached: Option<(Parts, Input)>,
 }
 
 /// How a program was stopped.
@@ -136,12 +170,12 @@ pub struct Finished {
 }
 
 impl TargetSpec {
-    /// Works out the container of `image` in `engine` with the user's options, in which `ports` can be reached.
+    /// Works out the container of `image` with the user's options, in which `ports` can be reached.
     ///
     /// # Errors
     /// [`TargetError::NoCommand`]
     pub fn new(
-        engine: &Engine,
+        runtime: Runtime<'_>,
         image: &SourceImage,
         options: &RunOptions,
         ports: &[u16],
@@ -153,59 +187,28 @@ impl TargetSpec {
         if command.is_empty() {
             return Err(TargetError::NoCommand);
         }
-        let plain = options.capabilities.plain();
         let environment = options.environment.iter().map(Variable::to_api);
         let environment: Vec<String> = config.env.clone().unwrap_or_default().into_iter().chain(environment).collect();
         let home = environment.iter().rev().find_map(|variable| variable.strip_prefix("HOME="));
-
-        let mut body = ContainerCreateBody::default();
-        options.apply(&mut body);
-        body.image = Some(image.id.clone());
-        body.user = Some("0".to_owned());
-        body.healthcheck = Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() });
-        let host = body.host_config.get_or_insert_default();
-        let (add, drop) = options.capabilities.observed();
-        (host.cap_add, host.cap_drop) = (Some(add), Some(drop));
-        // The log is shown when the program fails; it must be readable, and not fill the host's disk.
-        let bounds = HashMap::from([("max-size".to_owned(), "16m".to_owned()), ("max-file".to_owned(), "2".to_owned())]);
-        host.log_config = Some(HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(bounds) });
-        if has_own_network(host.network_mode.as_deref()) {
-            let published = host.port_bindings.get_or_insert_default();
-            let any = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: None };
-            for port in ports {
-                published.entry(format!("{port}/tcp")).or_insert_with(|| Some(vec![any.clone()]));
-            }
-            let exposed = body.exposed_ports.get_or_insert_default();
-            for port in ports.iter().map(|port| format!("{port}/tcp")) {
-                if !exposed.contains(&port) {
-                    exposed.push(port);
-                }
-            }
-        }
         let stub = StubSpec {
-            socket: String::new(),
+            meeting: Meeting::Named(String::new()),
             session: "target".to_owned(),
             user: options.user.clone().or_else(|| config.user.clone()).unwrap_or_default(),
-            capabilities: plain.mask(),
+            capabilities: options.capabilities.plain().mask(),
             deny: options.security.seccomp == Seccomp::EngineDefault,
             senses: sensor.senses(),
-            engine: engine.rules(),
-            home_is_set: home.is_some_and(|home| !home.is_empty()),
+            engine: runtime.rules(),
+            // slim's own engine has set it for the user already.
+            home_is_set: matches!(runtime, Runtime::Embedded(_)) || home.is_some_and(|home| !home.is_empty()),
         };
-        Ok(TargetSpec { body, command, stub, sensor, input: None })
+        let (image, options, ports) = (image.clone(), options.clone(), ports.to_vec());
+        Ok(TargetSpec { image, options, ports, command, stub, sensor, input: None })
     }
 
     /// The same container with a command that reads `input`, and whose output is wanted.
     #[must_use]
     pub fn with_command(&self, command: Vec<String>, input: &[u8]) -> TargetSpec {
-        let mut spec = TargetSpec { command, input: Some(input.to_owned()), ..self.clone() };
-        if !input.is_empty() {
-            let body = &mut spec.body;
-            (body.open_stdin, body.stdin_once, body.attach_stdin) = (Some(true), Some(true), Some(true));
-            // On a terminal, the input would have no end.
-            body.tty = Some(false);
-        }
-        spec
+        TargetSpec { command, input: Some(input.to_owned()), ..self.clone() }
     }
 
     /// Creates the container and starts the program in it, observed.
@@ -214,41 +217,19 @@ impl TargetSpec {
     /// [`TargetError`]
     pub async fn start(
         &self,
-        engine: &Engine,
-        program: &Program,
+        runtime: Runtime<'_>,
         volumes: Option<&Copies>,
         role: &str,
         feed: Feed,
     ) -> Result<Target, TargetError> {
-        let stub = StubSpec { socket: secret(), ..self.stub.clone() };
-        let mut body = self.body.clone();
-        let mut words = vec![hidden::STUB.to_owned(), to_json(&stub)];
-        words.extend(self.command.iter().cloned());
-        (body.entrypoint, body.cmd) = (Some(vec![program.path()]), Some(words));
-        let (container, sees_our_files) = program.create(engine, role, &body, false).await?;
-        if let Some(volumes) = volumes {
-            volumes.fill(&container).await?;
-        }
-        let output = match self.input.clone() {
-            Some(input) => {
-                let (parts, to_command) = container.attach_parts().await?;
-                Some(tokio::spawn(converse(parts, to_command, input)))
-            }
-            None => None,
+        let (started, facts) = match runtime {
+            Runtime::Docker(engine, program) => docker::start(self, engine, program, volumes, role).await?,
+            Runtime::Embedded(engine) => embedded::start(self, engine, volumes).await?,
         };
-        if let Err(error) = container.start().await {
-            let state = container.state().await.map(|state| state.error).unwrap_or_default();
-            let reason = if state.is_empty() { error.to_string() } else { state };
-            return Err(TargetError::Start(reason));
-        }
-        let options = monitor::Options { socket: stub.socket.clone(), senses: stub.senses };
-        let order = vec![program.path(), hidden::MONITOR.to_owned(), to_json(&options)];
-        let (monitor, inspected) = tokio::join!(container.exec(order, true), container.inspect());
-        let (attached, exec) = match monitor {
-            Ok(started) => started,
-            Err(error) => return Err(start_failure(&container, &error.to_string()).await),
-        };
-        let monitor = Monitor::follow(attached, exec, feed);
+        let Started { container, stub, monitor, monitor_end, attached } = started;
+        let output = self.input.clone().zip(attached);
+        let output = output.map(|(input, (parts, to_command))| tokio::spawn(converse(parts, to_command, input)));
+        let monitor = Monitor::follow(monitor, monitor_end, feed);
         let status = monitor.wait_for(|status| status.greeted && status.target().is_some()).await;
         if status.target().is_none() {
             let (complaints, code) = monitor.post_mortem().await;
@@ -258,31 +239,12 @@ impl TargetSpec {
         if let Some(Fanotify::Refused(reason)) = status.fanotify.filter(|_| self.sensor.insists_on_fanotify()) {
             return Err(TargetError::NoFanotify { reason, sensor: self.sensor.word() });
         }
-        // A port that a daemon elsewhere publishes on its loopback is not to be reached from here.
-        let inspected = inspected?;
-        let published = if sees_our_files { published(&inspected) } else { BTreeMap::new() };
-        let mounts = mounts_of(&inspected, &program.inside);
-        let mounts = mounts.into_iter().map(|mount| of_user(mount, volumes)).collect();
-        let addresses = addresses(&inspected);
-        let config = inspected.config.unwrap_or_default();
-        let (hostname, stop_timeout) = (config.hostname.unwrap_or_default(), config.stop_timeout);
-        Ok(Target {
-            container,
-            monitor,
-            published,
-            mounts,
-            stop_timeout,
-            hostname,
-            addresses,
-            program: program.path(),
-            stub,
-            output,
-        })
+        Ok(Target { container, monitor, facts, stub, output })
     }
 }
 
 /// The stub's own words where it ended, else what went wrong with the monitor.
-async fn start_failure(container: &Container, reason: &str) -> TargetError {
+async fn start_failure(container: &Contained, reason: &str) -> TargetError {
     // The kernel kills the monitor with the container, a moment before the engine knows of its end.
     match tokio::time::timeout(END_PATIENCE, container.wait()).await {
         Ok(Ok(exit_code)) => {
@@ -301,18 +263,16 @@ impl Target {
     /// [`TargetError::Engine`]
     pub async fn run(&self, session: &str, command: &[String], input: &[u8]) -> Result<Finished, TargetError> {
         let stub = StubSpec { session: session.to_owned(), ..self.stub.clone() };
-        let mut words = vec![self.program.clone(), hidden::STUB.to_owned(), to_json(&stub)];
-        words.extend(command.iter().cloned());
-        let (parts, to_command, exec) = self.container.exec_parts(words, !input.is_empty()).await?;
+        let (parts, to_command, ending) = self.container.exec(&stub, command, !input.is_empty()).await?;
         let (stdout, stderr) = converse(parts, to_command, input).await;
         // The stream can end a moment before the engine knows of the end.
-        let mut exit_code = exec.exit_code().await?;
+        let mut exit_code = ending.exit_code().await?;
         for _ in 0..20 {
             if exit_code.is_some() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
-            exit_code = exec.exit_code().await?;
+            exit_code = ending.exit_code().await?;
         }
         Ok(Finished { exit_code, stdout, stderr })
     }
@@ -324,16 +284,6 @@ impl Target {
             None => None,
         };
         gathered.unwrap_or_else(|| (OutputCollector::default().finish(), OutputCollector::default().finish()))
-    }
-
-    /// Starts a relay inside the container's network namespace to the first of `addresses` that accepts.
-    ///
-    /// # Errors
-    /// [`EngineError`]
-    pub async fn relay(&self, addresses: &[SocketAddr]) -> Result<Attached, EngineError> {
-        let mut words = vec![self.program.clone(), hidden::RELAY.to_owned()];
-        words.extend(addresses.iter().map(ToString::to_string));
-        Ok(self.container.exec(words, true).await?.0)
     }
 
     /// Stops the program as `docker stop` does: its stop signal, then patience, then SIGKILL; but everything is told
@@ -419,20 +369,4 @@ async fn converse(mut parts: Parts, mut to_command: Input, input: impl AsRef<[u8
         (output.finish(), error.finish())
     };
     tokio::join!(write, read).1
-}
-
-fn to_json(spec: &impl serde::Serialize) -> String {
-    serde_json::to_string(spec).expect("a spec is plain data")
-}
-
-/// A name that nobody guesses, for a socket in a network namespace that may be shared.
-fn secret() -> String {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).expect("the system has randomness: `Owner` took some at the start");
-    random.iter().fold("slim-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
-}
-
-/// Whether ports can be published: not with the host's network, none, or another container's.
-fn has_own_network(mode: Option<&str>) -> bool {
-    !mode.is_some_and(|mode| mode == "host" || mode == "none" || mode.starts_with("container:"))
 }

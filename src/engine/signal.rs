@@ -1,7 +1,7 @@
 //! Names of signals.
 
 /// The number of a signal as an image's configuration names it: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
-pub(super) fn signal_number(text: &str) -> Option<i32> {
+pub(crate) fn signal_number(text: &str) -> Option<i32> {
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
     let real_time =

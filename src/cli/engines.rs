@@ -1,0 +1,152 @@
+//! The engines of a command: each is found, or made ready, when it is first needed; what they have of the command is removed
+//! in the end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OnceCell;
+
+use super::build::Leftover;
+use super::failure::Failure;
+use super::progress::Progress;
+use crate::engine::docker::{Engine, EngineError};
+use crate::engine::embedded::Embedded;
+use crate::engine::owner::Owner;
+use crate::engine::workspace::Workspace;
+
+/// How long an engine that went away may take to come back.
+const RETURN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which engine runs the images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum EngineChoice {
+    /// The daemon for its own images, slim itself for all others.
+    #[value(help = None)]
+    #[default]
+    Auto,
+    /// The daemon.
+    #[value(help = None)]
+    Docker,
+    /// slim itself; an image of the daemon is saved to a file first.
+    #[value(help = None)]
+    Embedded,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engines {
+    host: Option<String>,
+    executable: PathBuf,
+    progress: Arc<Progress>,
+    docker: OnceCell<Engine>,
+    embedded: OnceCell<Embedded>,
+    /// Images that the daemon may have of us.
+    pub leftover: Leftover,
+}
+
+impl Engines {
+    /// None of them is looked for yet. `host`: where the daemon is, if that was said.
+    #[must_use]
+    pub fn new(host: Option<String>, executable: PathBuf, progress: Arc<Progress>) -> Engines {
+        let (docker, embedded, leftover) = (OnceCell::new(), OnceCell::new(), Leftover::default());
+        Engines { host, executable, progress, docker, embedded, leftover }
+    }
+
+    /// The file of this program.
+    #[must_use]
+    pub fn executable(&self) -> &Path {
+        &self.executable
+    }
+
+    /// The daemon.
+    ///
+    /// # Errors
+    /// [`Failure`]: such as that none answers.
+    pub async fn docker(&self) -> Result<&Engine, Failure> {
+        self.docker.get_or_try_init(|| self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<Engine, Failure> {
+        let owner = Owner::this_process().map_err(|error| Failure::internal(format!("no randomness: {error}")))?;
+        let engine = Engine::connect(self.host.as_deref(), owner).await?;
+        self.progress.messages.detail(format!("engine: {} {} at {}", engine.kind, engine.version, engine.host()));
+        sweep(Some(&engine), &self.progress).await;
+        Ok(engine)
+    }
+
+    /// The daemon, if it was needed so far.
+    #[must_use]
+    pub fn connected(&self) -> Option<&Engine> {
+        self.docker.get()
+    }
+
+    /// slim's own engine, for images that are unpacked to at most so many bytes.
+    ///
+    /// # Errors
+    /// [`Failure`]: such as that this machine does not allow it.
+    pub async fn embedded(&self, max_unpacked_size: u64) -> Result<&Embedded, Failure> {
+        let start = || async {
+            sweep(None, &self.progress).await;
+            let engine = Embedded::start(self.executable.clone(), max_unpacked_size).await?;
+            self.progress.messages.detail(format!("engine: slim itself, {}", engine.tier()));
+            Ok(engine)
+        };
+        self.embedded.get_or_try_init(start).await
+    }
+
+    /// slim's own engine, if it was needed so far.
+    #[must_use]
+    pub fn started(&self) -> Option<&Embedded> {
+        self.embedded.get()
+    }
+
+    /// Removes what this command left in the engines. A daemon that went away is given time to come back.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn clean_up(&self) -> Result<(), EngineError> {
+        if let Some(embedded) = self.embedded.get() {
+            // Whoever held a container is gone.
+            embedded.runner().all_ended().await;
+        }
+        let Some(engine) = self.docker.get() else { return Ok(()) };
+        let deadline = Instant::now() + RETURN_PATIENCE;
+        let mut cleaned = engine.clean_up().await;
+        if matches!(cleaned, Err(EngineError::Lost { .. })) {
+            self.progress.step("waiting for the engine to come back");
+        }
+        while matches!(cleaned, Err(EngineError::Lost { .. })) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            cleaned = engine.clean_up().await;
+        }
+        cleaned?;
+        for image in self.leftover.images() {
+            engine.remove_unnamed(&image).await;
+        }
+        Ok(())
+    }
+}
+
+/// Removes what killed runs left: in the daemon, where there is one at hand, and here.
+async fn sweep(engine: Option<&Engine>, progress: &Progress) {
+    // Without the daemon, nothing could be done about images that are noted there.
+    let left = Workspace::sweep(&std::env::temp_dir(), engine.is_some());
+    let containers = match engine {
+        Some(engine) => {
+            for image in &left.images {
+                engine.discard(image).await;
+            }
+            engine.sweep().await
+        }
+        None => Ok(0),
+    };
+    match containers {
+        Ok(0) if left.directories == 0 => {}
+        Ok(containers) => progress.messages.info(format!(
+            "removed what killed runs left: containers: {containers}, directories for temporary files: {}",
+            left.directories
+        )),
+        Err(error) => progress.messages.warn(format!("what a killed run left could not be removed: {error}")),
+    }
+}
