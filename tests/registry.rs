@@ -294,10 +294,12 @@ fn a_push_that_is_refused_is_known_before_anything_is_done() {
     let push = |words: &[&str]| build(&source, &planned.plan(), &[&["--output", &name], words].concat()).run();
     let refused = push(&[]).fails(4, &format!("cannot push `{name}`: the registry refuses `{}/team/slim`", registry.address));
     assert!(!refused.stderr().contains("listing"), "{}", refused.stderr());
-    let elsewhere =
-        ["build", "other.example/app", "--pull=false", "--output", &name, "--registry-account", "me", "--registry-secret", "x"];
+    // The daemon's image is called as if it were in another registry.
+    let account = ["--registry-account", "me", "--registry-secret", "secret"];
+    let plan = planned.plan();
+    let elsewhere = [&["build", &planned.image.name, "--plan", plan.to_str().unwrap(), "--output", &name], &account[..]].concat();
     let elsewhere = Slim::new(&elsewhere).env("DOCKER_CONFIG", "/nonexistent").run();
-    elsewhere.fails(4, "it needs an account (the one that was given is for `other.example`)");
+    elsewhere.fails(4, "it needs an account (the one that was given is for `docker.io`)");
     let run = push(&["--registry-account", "me", "--registry-secret", "secret"]).ok();
     assert_eq!(pushed(&run)[0]["names"], json!([format!("{}/team/slim:1", registry.address)]));
     let said = "cannot push `docker://127.0.0.1:9/app:latest`: the registry `127.0.0.1:9` cannot be reached";
