@@ -17,7 +17,7 @@ pub enum Exit {
     Usage = 2,
     /// The engine can't be reached, or refuses.
     Engine = 3,
-    /// The image isn't there, or can't be used: another architecture, already slim.
+    /// The image isn't there, or can't be used: another architecture, already slim. Or its registry refuses it.
     Image = 4,
     /// The program didn't start, or ended before its probes were done.
     Target = 5,
@@ -66,7 +66,9 @@ impl Exit {
             Exit::Internal => "internal error: a fault of `slim`",
             Exit::Usage => "usage: the command line, or a file that it names, can't be used; an extra that matches nothing",
             Exit::Engine => "the engine can't be reached, or refuses",
-            Exit::Image => "the image is not there, or can't be used (another architecture, already slim)",
+            Exit::Image => {
+                "the image is not there, or can't be used (another architecture, already slim), or a registry refuses it"
+            }
             Exit::Target => "the target failed to start, or ended before its probes were done",
             Exit::Probes => "probes failed: no answer, server errors alone, a failing health check, a command that can't be run",
             Exit::Evidence => "the evidence is incomplete: something of what the target did was lost",

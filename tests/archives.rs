@@ -11,7 +11,7 @@ use crate::image::{inspect, name, oddities};
 use crate::support::{Builder, Image, NO_HTTP, Slim, digits, docker, docker_output, entries, shell, unique};
 
 /// An image of several layers: what one has, the next takes away, hides, replaces and links.
-fn layered() -> Image {
+pub fn layered() -> Image {
     // `/bin` is implied by what is in it: Docker gives it the time of its unpacking, so it needs one of its own.
     let mut image = shell("cat /etc/group").directory("/opaque", 0o755).file("/opaque/old", b"old", 0o644);
     oddities(&mut image, "zoo");
@@ -39,7 +39,7 @@ fn layered() -> Image {
 }
 
 /// Builds an image of the daemon with nearly all that is in it; the plan is in its folder.
-fn with_plan(image: &Image) -> crate::support::Run {
+pub fn with_plan(image: &Image) -> crate::support::Run {
     // Docker unpacks what is older than 1970 as of 1970.
     let words = [NO_HTTP, "--verify=off", "--include-path", "/**", "--exclude-pattern", "/zoo/ancient", "--write-plan", "plan"];
     Slim::build(image, &words).run().ok()
@@ -57,20 +57,20 @@ fn by_plan(source: &str, plan: &Path, words: &[&str]) -> (String, Image) {
     (inspect(&tag.name, ".Id"), tag)
 }
 
-fn save(image: &Image, folder: &Path) -> PathBuf {
+pub fn save(image: &Image, folder: &Path) -> PathBuf {
     let path = folder.join("app.tar");
     docker(&["save", "-o", path.to_str().unwrap(), &image.name]);
     path
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 /// Makes an OCI layout of what `docker save` wrote, its layers compressed by turns, below a further index.
-fn to_layout(saved: &Path, layout: &Path) {
+pub fn to_layout(saved: &Path, layout: &Path) {
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(std::fs::File::open(saved).unwrap()).entries().unwrap() {
         let mut entry = entry.unwrap();

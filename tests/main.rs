@@ -20,6 +20,7 @@ mod options;
 mod outputs;
 mod probing;
 mod pull;
+mod registry;
 mod run_image;
 mod sensor;
 mod support;

@@ -1,61 +1,6 @@
 //! Images that the daemon has to fetch first.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
-use crate::support::{Image, Slim, docker, docker_output, until, web};
-
-/// A registry on loopback, which takes one account where it has one.
-struct Registry {
-    server: Child,
-    address: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Registry {
-    fn start(account: Option<(&str, &str)>) -> Registry {
-        let folder = tempfile::tempdir().unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
-        let data = folder.path().join("data");
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nhttp: {{addr: {address}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\n",
-            data.display()
-        );
-        if let Some((name, secret)) = account {
-            let made = Command::new("htpasswd").args(["-nbB", name, secret]).output();
-            let made = made.expect("apache2-utils is installed (`tests/run` does that)");
-            std::fs::write(folder.path().join("accounts"), made.stdout).unwrap();
-            config += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", folder.path().join("accounts").display());
-        }
-        let file = folder.path().join("config.yml");
-        std::fs::write(&file, config).unwrap();
-        let server = Command::new("docker-registry").arg("serve").arg(file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let server = server.expect("docker-registry is installed (`tests/run` does that)");
-        until("the start of the registry", || std::net::TcpStream::connect(&address).is_ok());
-        Registry { server, address, _folder: folder }
-    }
-
-    /// Pushes an image under a name of this registry, and removes it from the daemon.
-    fn push(&self, image: &Image, docker_config: Option<&Path>) -> String {
-        let name = format!("{}/team/app:1", self.address);
-        docker(&["tag", &image.name, &name]);
-        let config = docker_config.map_or(String::from("/nonexistent"), |path| path.display().to_string());
-        docker(&["--config", &config, "push", "-q", &name]);
-        docker(&["rmi", &name]);
-        docker(&["rmi", &image.name]);
-        name
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
+use crate::support::{Registry, Slim, docker_output, web};
 
 fn remove_both(name: &str) {
     let (path, tag) = name.rsplit_once(':').unwrap();

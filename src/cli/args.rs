@@ -167,7 +167,7 @@ pub struct BuildArgs {
 /// The flags of `slim run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The image: `docker-archive:FILE[:NAME]`, `oci:DIRECTORY[:TAG]`, `oci-archive:FILE[:TAG]` or `rootfs:DIRECTORY`
+    /// The image: `docker://NAME`, `docker-archive:FILE[:NAME]`, `oci:DIRECTORY[:TAG]`, `oci-archive:FILE[:TAG]` or `rootfs:DIRECTORY`
     #[arg(value_name = "IMAGE")]
     pub image: String,
     /// What to run in place of the image's command
@@ -179,6 +179,9 @@ pub struct RunArgs {
     /// Unpack at most so many bytes of an image
     #[arg(long, value_name = "BYTES", default_value_t = MAX_UNPACKED_SIZE)]
     pub max_unpacked_size: u64,
+    /// How its registry is spoken to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// How it is run.
     #[command(flatten)]
     pub container: ContainerArgs,
@@ -187,7 +190,7 @@ pub struct RunArgs {
 /// The flags of `slim verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The image to be checked, whoever made it: a name, an id, or an image in a file, such as `docker-archive:FILE`
+    /// The image to be checked, whoever made it: a name, an id, or an image elsewhere, such as `docker-archive:FILE` or `docker://NAME`
     #[arg(value_name = "SLIM")]
     pub image: String,
     /// The original: an image, or the file of an observation of it (see `slim build --observation-out`)
@@ -205,6 +208,9 @@ pub struct VerifyArgs {
     /// Unpack at most so many bytes of an image that no daemon has
     #[arg(long, value_name = "BYTES", default_value_t = MAX_UNPACKED_SIZE)]
     pub max_unpacked_size: u64,
+    /// How registries are spoken to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// What runs both.
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -220,7 +226,7 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
 pub struct TargetArgs {
-    /// The image: a name, an id, `docker-daemon:NAME`, `docker-archive:PATH[:REF]`, `oci:DIR[:TAG]`, `oci-archive:PATH[:TAG]` or `rootfs:DIR`
+    /// The image: a name, an id, `docker-daemon:NAME`, `docker://NAME`, `docker-archive:PATH[:REF]`, `oci:DIR[:TAG]`, `oci-archive:PATH[:TAG]` or `rootfs:DIR`
     #[arg(required_unless_present = "target", help_heading = None)]
     pub image: Option<String>,
     /// The image, as docker-slim spells it
@@ -229,24 +235,35 @@ pub struct TargetArgs {
     /// Pull the image when the daemon doesn't have it [default: true]
     #[arg(long)]
     pub pull: Option<bool>,
-    /// Account for pulling; without one: what `docker login` stored
-    #[arg(long, value_name = "NAME", env = "SLIM_REGISTRY_ACCOUNT", hide_env_values = true, requires = "registry_secret")]
-    pub registry_account: Option<String>,
-    /// Password or token of that account; better in the environment than on the command line
-    #[arg(long, value_name = "SECRET", env = "SLIM_REGISTRY_SECRET", hide_env_values = true, requires = "registry_account")]
-    pub registry_secret: Option<Secret>,
+    /// How its registry is spoken to.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// Take also an image that `slim` has made
     #[arg(long)]
     pub force: Option<bool>,
-    /// What the image must be for, such as `linux/arm64`; of several in a layout, which [default: this machine]
+    /// What the image must be for, such as `linux/arm64`; of several in a layout or a registry, which [default: this machine]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
-    /// Unpack at most so much of an image that comes from a file
+    /// Unpack at most so much of an image that comes from a file or a registry
     #[arg(long, value_name = "SIZE", default_value = "100g")]
     pub max_unpacked_size: String,
     /// Keep what this plan says (see `--write-plan`), without running anything
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
+}
+
+/// How registries are spoken to.
+#[derive(Debug, Default, Args)]
+pub struct RegistryArgs {
+    /// Account in the image's registry; without one: what `docker login` stored
+    #[arg(long, value_name = "NAME", env = "SLIM_REGISTRY_ACCOUNT", hide_env_values = true, requires = "registry_secret")]
+    pub registry_account: Option<String>,
+    /// Password or token of that account; better in the environment than on the command line
+    #[arg(long, value_name = "SECRET", env = "SLIM_REGISTRY_SECRET", hide_env_values = true, requires = "registry_account")]
+    pub registry_secret: Option<Secret>,
+    /// Speak plain HTTP to a registry that knows no TLS: everybody on the way can read along, passwords too
+    #[arg(long, value_name = "HOST")]
+    pub insecure_registry: Vec<String>,
 }
 
 /// Text that is never shown.
@@ -480,8 +497,8 @@ pub struct OutputArgs {
     /// Name of the result; can be given again [default: NAME.slim:TAG]
     #[arg(long, value_name = "NAME[:TAG]")]
     pub tag: Vec<String>,
-    /// Where the result goes: `docker-daemon:[NAME]`, `docker-archive:FILE[:NAME]`, `oci-archive:FILE[:TAG]` or
-    /// `oci:DIRECTORY[:TAG]`; can be given again [default: the daemon]
+    /// Where the result goes: `docker-daemon:[NAME]`, `docker-archive:FILE[:NAME]`, `oci-archive:FILE[:TAG]`,
+    /// `oci:DIRECTORY[:TAG]` or `docker://NAME[:TAG]`, a registry; can be given again [default: the daemon]
     #[arg(long, value_name = "TRANSPORT:...")]
     pub output: Vec<String>,
     /// How the layer is compressed in files: `gzip`, `zstd` (not for Docker before version 23) or `none`

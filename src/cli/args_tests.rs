@@ -112,7 +112,7 @@ fn docker_slims_names_are_known() {
 #[test]
 fn secrets_come_in_pairs_and_are_not_shown() {
     let (_, args) = build("build app --registry-account me --registry-secret hunter2 --env A=hunter2").unwrap();
-    assert_eq!(args.target.registry_secret, Some(Secret("hunter2".into())));
+    assert_eq!(args.target.registry.registry_secret, Some(Secret("hunter2".into())));
     assert!(!format!("{args:?}").contains("hunter2"));
     for (words, missing) in [
         ("build app --registry-account me", "--registry-secret <SECRET>"),

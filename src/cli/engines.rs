@@ -83,6 +83,13 @@ impl Engines {
         Ok(engine)
     }
 
+    /// Somebody said where the daemon is.
+    #[must_use]
+    pub fn daemon_is_named(&self) -> bool {
+        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        self.host.is_some() || is_set("DOCKER_HOST") || is_set("DOCKER_CONTEXT")
+    }
+
     /// The daemon, if it was needed so far.
     #[must_use]
     pub fn connected(&self) -> Option<&Engine> {

@@ -10,6 +10,7 @@ use crate::image::store::StoreError;
 use crate::observe::run::ObserveError;
 use crate::observe::target::TargetError;
 use crate::pack::load::LoadError;
+use crate::pack::push::PushError;
 use crate::plan::PlanError;
 
 /// Why the program ends without a result.
@@ -97,6 +98,12 @@ impl From<LocalError> for Failure {
             _ => Exit::Image,
         };
         Failure { exit, message: error.to_string() }
+    }
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Failure {
+        Failure { exit: Exit::Image, message: error.to_string() }
     }
 }
 

@@ -3,12 +3,15 @@
 use slim_probes::{CrawlOptions, ExecCommand, HttpCommand, HttpOptions, read_command_file};
 
 use super::failure::Failure;
-use super::request::{self, KeepFlags, ProbeFlags};
+use super::request::{self, KeepFlags, ProbeFlags, RegistryFlags};
 use crate::engine::docker::Credentials;
 use crate::engine::options::RunOptions;
 use crate::engine::options::environment::Variable;
 use crate::image::config::{ImageConfig, RunConfig};
-use crate::image::reference::ImageName;
+use crate::image::output::Output;
+use crate::image::reference::{ImageName, ImageSource};
+use crate::image::transport::registry::Access;
+use crate::image::transport::registry::place::Place;
 use crate::observe::run::{HttpProbe, Probes};
 use crate::plan::{ConfigView, Extras, KeepLookedAt};
 
@@ -89,14 +92,39 @@ fn names_requests(flags: &ProbeFlags) -> bool {
 
 /// Credentials for a pull: those that were given, else those that `docker login` stored.
 #[must_use]
-pub fn credentials(given: Option<&super::request::Credentials>, image: &ImageName) -> Option<Credentials> {
+pub fn credentials(given: Option<&request::Credentials>, image: &ImageName) -> Option<Credentials> {
     if let Some(given) = given {
-        return Some(Credentials { account: given.account.clone(), secret: given.secret.0.clone() });
+        return Some(to_engine(given));
     }
     match docker_credential::get_credential(&image.registry()) {
         Ok(docker_credential::DockerCredential::UsernamePassword(account, secret)) => Some(Credentials { account, secret }),
         // None stored, or of a kind that a pull through the daemon cannot use: it is tried anonymously.
         _ => None,
+    }
+}
+
+fn to_engine(given: &request::Credentials) -> Credentials {
+    Credentials { account: given.account.clone(), secret: given.secret.0.clone() }
+}
+
+/// How registries may be spoken to. The account that was given is for the registry of the source; where that comes from none,
+/// for the first one that the result goes to.
+#[must_use]
+pub fn access<'o>(flags: &RegistryFlags, source: &ImageSource, outputs: impl IntoIterator<Item = &'o Output>) -> Access {
+    let of_source = match source {
+        ImageSource::Registry(reference)
+        | ImageSource::Named(ImageName::Named(reference))
+        | ImageSource::Daemon(ImageName::Named(reference)) => Some(Place::of(reference)),
+        _ => None,
+    };
+    let of_output = |output: &Output| match output {
+        Output::Registry(reference) => Some(Place::of(reference)),
+        _ => None,
+    };
+    let place = of_source.or_else(|| outputs.into_iter().find_map(of_output));
+    Access {
+        account: place.map(|place| place.registry).zip(flags.credentials.as_ref().map(to_engine)),
+        insecure: flags.insecure.clone(),
     }
 }
 

@@ -36,7 +36,15 @@ impl OutputFlags {
     pub fn files(&self) -> impl Iterator<Item = &FileOutput> {
         self.outputs.iter().filter_map(|output| match output {
             Output::File(file) => Some(file),
-            Output::Daemon(_) => None,
+            Output::Daemon(_) | Output::Registry(_) => None,
+        })
+    }
+
+    /// Registries that it goes to, by its names there.
+    pub fn registries(&self) -> impl Iterator<Item = &Reference> {
+        self.outputs.iter().filter_map(|output| match output {
+            Output::Registry(name) => Some(name),
+            Output::Daemon(_) | Output::File(_) => None,
         })
     }
 }

@@ -1,11 +1,13 @@
 //! What is going on right now: a spinner on a terminal, a line each in a log.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::style::{Level, Messages};
+use crate::image::transport::registry::Tell;
 
 /// Messages, and the line that tells what is being done.
 #[derive(Debug)]
@@ -58,6 +60,15 @@ impl Progress {
     /// Something that changes many times a second: only for a terminal.
     pub fn tick(&self, text: impl Into<String>) {
         self.spinner.set_message(text.into());
+    }
+
+    /// What tells of layers that are fetched from a registry.
+    #[must_use]
+    pub fn downloads(self: &Arc<Progress>) -> Arc<Tell> {
+        let progress = Arc::clone(self);
+        Arc::new(move |done, all| {
+            progress.tick(format!("downloading layers: {} of {} MB", done / 1_000_000, all / 1_000_000));
+        })
     }
 
     /// Nothing is going on any more.

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{BuildArgs, ContainerArgs, KeepArgs, ProbeArgs, Secret, TargetArgs};
+use super::args::{BuildArgs, ContainerArgs, KeepArgs, ProbeArgs, RegistryArgs, Secret, TargetArgs};
 use super::continue_after::parse_continue_after;
 use super::engines::EngineChoice;
 pub use super::output_flags::OutputFlags;
@@ -27,6 +27,7 @@ use crate::engine::options::ports::{parse_exposed, parse_published};
 use crate::engine::options::security::SecurityOptions;
 use crate::image::reference::ImageSource;
 use crate::image::transport::platform::Platform;
+use crate::image::transport::registry::place;
 use crate::observe::continue_after::ContinueAfter;
 use crate::observe::sensor::Sensor;
 use crate::plan::{KeepLookedAt, PathPermissions};
@@ -90,8 +91,8 @@ pub struct BuildRequest {
     pub engine: EngineChoice,
     /// Pull it when the daemon hasn't got it.
     pub pull: bool,
-    /// With these, rather than what `docker login` stored.
-    pub credentials: Option<Credentials>,
+    /// How registries are spoken to.
+    pub registries: RegistryFlags,
     /// Also an image that we made.
     pub force: bool,
     /// How the container is run.
@@ -108,6 +109,15 @@ pub struct BuildRequest {
     pub plan: Option<PathBuf>,
     /// What is written.
     pub output: OutputFlags,
+}
+
+/// How registries are spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RegistryFlags {
+    /// With these, rather than what `docker login` stored.
+    pub credentials: Option<Credentials>,
+    /// Hosts without TLS.
+    pub insecure: Vec<String>,
 }
 
 /// An account at a registry.
@@ -210,8 +220,7 @@ impl BuildRequest {
     /// # Errors
     /// The first flag that can't be used.
     pub fn new(args: BuildArgs, outside: &dyn Outside) -> Result<BuildRequest, UsageError> {
-        let TargetArgs { image, target, pull, registry_account, registry_secret, force, platform, max_unpacked_size, plan } =
-            args.target;
+        let TargetArgs { image, target, pull, registry, force, platform, max_unpacked_size, plan } = args.target;
         // clap has seen to it that there is exactly one.
         let (option, name) = match (target, image) {
             (Some(target), _) => ("--target", target),
@@ -221,8 +230,11 @@ impl BuildRequest {
         if plan.is_some() {
             nothing_but_the_plan(&keep)?;
         }
+        let source = ImageSource::parse(&name).map_err(|error| wrong(option, &name, error))?;
+        let output = output_flags(args.output)?;
+        must_go_somewhere(option, &source, &output)?;
         Ok(BuildRequest {
-            image: ImageSource::parse(&name).map_err(|error| wrong(option, &name, error))?,
+            image: source,
             platform: match platform {
                 Some(text) => Platform::parse(&text).map_err(|error| wrong("--platform", &text, error))?,
                 None => Platform::of_host(),
@@ -232,7 +244,7 @@ impl BuildRequest {
                 .map_err(|error| wrong("--max-unpacked-size", &max_unpacked_size, error))?,
             engine: args.engine.engine,
             pull: pull.unwrap_or(true),
-            credentials: registry_account.zip(registry_secret).map(|(account, secret)| Credentials { account, secret }),
+            registries: registry_flags(registry)?,
             force: force.unwrap_or(false),
             sensor: args.container.sensor,
             run: run_options(args.container, outside)?,
@@ -240,9 +252,28 @@ impl BuildRequest {
             keep,
             verification: verification_flags(&args.verification, plan.is_some()),
             plan,
-            output: output_flags(args.output)?,
+            output,
         })
     }
+}
+
+/// Nobody but the user says where the result of a registry's image goes.
+fn must_go_somewhere(option: &'static str, source: &ImageSource, output: &OutputFlags) -> Result<(), UsageError> {
+    if !matches!(source, ImageSource::Registry(_)) || !output.tags.is_empty() || !output.outputs.is_empty() {
+        return Ok(());
+    }
+    let reason = "say where the result goes: `--output oci-archive:FILE`, `--output docker://NAME` (see `--help`), or `--tag NAME` \
+        for the daemon";
+    Err(wrong(option, &source.to_string(), reason))
+}
+
+pub(super) fn registry_flags(args: RegistryArgs) -> Result<RegistryFlags, UsageError> {
+    let RegistryArgs { registry_account, registry_secret, insecure_registry } = args;
+    let host = |text: &String| place::parse_host(text).map_err(|error| wrong("--insecure-registry", text, error));
+    Ok(RegistryFlags {
+        credentials: registry_account.zip(registry_secret).map(|(account, secret)| Credentials { account, secret }),
+        insecure: insecure_registry.iter().map(host).collect::<Result<_, _>>()?,
+    })
 }
 
 pub(super) fn wrong(option: &'static str, value: &str, reason: impl Display) -> UsageError {

@@ -43,7 +43,7 @@ fn a_bare_command_line() {
         platform: Platform::of_host(),
         max_unpacked_size: 100 << 30,
         pull: true,
-        credentials: None,
+        registries: RegistryFlags::default(),
         force: false,
         run: RunOptions::default(),
         sensor: Sensor::Auto,
@@ -243,7 +243,12 @@ fn complaints_name_the_flag_and_never_a_secret() {
     let permissions = "permissions are written `PATH:MODE[#UID[#GID]]`, such as `/srv/data:0750#1000#1000`";
     for (words, message) in [
         (&["App"][..], "`IMAGE App`: `App` is not the name of an image: `App` must be lower-case letters and digits"),
-        (&["--target", "docker://x"], "`--target docker://x`: `docker://` is not supported here"),
+        (&["--target", "docker://x"], "`--target docker://x`: say where the result goes: `--output oci-archive:FILE`"),
+        (&["docker://X", "--tag", "x"], "`IMAGE docker://X`: `X` is not the name of an image"),
+        (
+            &["app", "--insecure-registry", "http://x.y"],
+            "`--insecure-registry http://x.y`: it must be a host with an optional port",
+        ),
         (&["app", "--env", "=secret"], "`--env `: there is no name before the `=`"),
         (&["app", "--env-file", "none"], "`--env-file none`: can't be read: entity not found"),
         (&["app", "--env-file", "bad.env"], "`--env-file bad.env`: line 2: the name holds a blank"),

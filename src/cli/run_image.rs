@@ -11,19 +11,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::RunArgs;
 use super::engines::{EngineChoice, Engines};
 use super::failure::Failure;
+use super::meaning;
 use super::progress::Progress;
-use super::request::{Outside, run_options};
+use super::request::{Outside, registry_flags, run_options};
 use super::sources::{Search, find};
 use crate::engine::embedded::{Running, publish};
 use crate::engine::options::RunOptions;
 use crate::image::reference::ImageSource;
 use crate::image::transport::platform::Platform;
+use crate::image::transport::registry::Access;
 
 /// A container that was asked for.
 #[derive(Debug)]
 pub struct RunRequest {
     source: ImageSource,
     platform: Platform,
+    access: Access,
     max_unpacked_size: u64,
     options: RunOptions,
 }
@@ -42,7 +45,9 @@ impl RunRequest {
         if !args.command.is_empty() {
             options.command = Some(args.command);
         }
-        Ok(RunRequest { source, platform, max_unpacked_size: args.max_unpacked_size, options })
+        let registries = registry_flags(args.registry).map_err(|error| usage(&error))?;
+        let access = meaning::access(&registries, &source, []);
+        Ok(RunRequest { source, platform, access, max_unpacked_size: args.max_unpacked_size, options })
     }
 }
 
@@ -51,7 +56,7 @@ impl RunRequest {
 /// # Errors
 /// [`Failure`]: it could not be started.
 pub async fn run_image(engines: &Engines, request: RunRequest, progress: &Arc<Progress>) -> Result<u8, Failure> {
-    let RunRequest { source, platform, max_unpacked_size, options } = &request;
+    let RunRequest { source, platform, access, max_unpacked_size, options } = &request;
     let search = Search {
         engine: EngineChoice::Embedded,
         platform,
@@ -59,6 +64,7 @@ pub async fn run_image(engines: &Engines, request: RunRequest, progress: &Arc<Pr
         pull: true,
         credentials: None,
         publishes: true,
+        access,
         run: options,
     };
     let (image, _) = find(engines, source, search, progress).await?;

@@ -16,9 +16,10 @@ use crate::engine::embedded::refuse_what_is_not_known;
 use crate::engine::options::RunOptions;
 use crate::exit::Exit;
 use crate::image::local;
-use crate::image::reference::{FileSource, ImageName, ImageSource};
+use crate::image::reference::{FileSource, ImageName, ImageSource, Reference};
 use crate::image::source::SourceImage;
 use crate::image::transport::platform::Platform;
+use crate::image::transport::registry::Access;
 
 /// How images are looked for.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,8 @@ pub(super) struct Search<'a> {
     pub credentials: Option<&'a Credentials>,
     /// Ports that are published are reached: not where all there is are probes.
     pub publishes: bool,
+    /// How registries may be spoken to.
+    pub access: &'a Access,
     /// How they are run: all that is known of how a directory runs.
     pub run: &'a RunOptions,
 }
@@ -69,6 +72,7 @@ pub(super) async fn find(
     progress: &Arc<Progress>,
 ) -> Result<(SourceImage, Chosen), Failure> {
     let found = match source {
+        ImageSource::Named(name) => somewhere(engines, name, search, progress).await?,
         ImageSource::Daemon(name) => in_daemon(engines, name, search, progress).await?,
         _ if search.engine == EngineChoice::Docker => {
             return Err(Failure::usage(format!(
@@ -76,6 +80,9 @@ pub(super) async fn find(
             )));
         }
         ImageSource::File(file) => (open(file, search).await?, Chosen::embedded("the image is in no daemon")),
+        ImageSource::Registry(reference) => {
+            (in_registry(reference, search, progress).await?, Chosen::embedded("the image is in a registry, not in a daemon"))
+        }
         ImageSource::Rootfs(path) => {
             let image = local::open_directory(path, meaning::directory_config(search.run));
             (image, Chosen::embedded("a directory is in no daemon"))
@@ -91,6 +98,34 @@ async fn open(file: &FileSource, search: Search<'_>) -> Result<SourceImage, Fail
     let (file, platform, limit) = (file.clone(), search.platform.clone(), search.max_unpacked_size);
     let opened = tokio::task::spawn_blocking(move || local::open_file(&file, &platform, limit)).await;
     Ok(opened.map_err(|error| Failure::internal(error.to_string()))??)
+}
+
+/// A bare name means the daemon's image; where nobody said that there is a daemon, and none answers, that of its registry.
+async fn somewhere(
+    engines: &Engines,
+    name: &ImageName,
+    search: Search<'_>,
+    progress: &Arc<Progress>,
+) -> Result<(SourceImage, Chosen), Failure> {
+    let may_be_elsewhere = search.engine != EngineChoice::Docker && !engines.daemon_is_named();
+    let (failure, reference) = match (engines.docker().await, name) {
+        (Err(failure), ImageName::Named(reference)) if may_be_elsewhere && failure.exit == Exit::Engine => (failure, reference),
+        _ => return in_daemon(engines, name, search, progress).await,
+    };
+    match in_registry(reference, search, progress).await {
+        Ok(image) => Ok((image, Chosen::embedded("no daemon answers, and its registry has the image"))),
+        Err(error) => {
+            let message = format!("{}\nits registry was asked in place of a daemon: {}", failure.message, error.message);
+            Err(Failure { message, ..failure })
+        }
+    }
+}
+
+/// Looks up an image in its registry, without any daemon; its layers are fetched when they are unpacked.
+async fn in_registry(reference: &Reference, search: Search<'_>, progress: &Arc<Progress>) -> Result<SourceImage, Failure> {
+    progress.step(format!("looking up `{reference}` in its registry"));
+    let Search { platform, access, max_unpacked_size, .. } = search;
+    Ok(local::open_registry(reference, platform, access, max_unpacked_size, progress.downloads()).await?)
 }
 
 /// Asks the daemon for an image; one that it hasn't got is pulled.

@@ -18,6 +18,7 @@ use super::store::merge::{MergeError, merge};
 use super::store::read::LayerFiles;
 use super::store::{Flavour, Store, StoreError};
 use super::transport::platform::Platform;
+use super::transport::registry::{self, Access, Tell};
 use super::transport::{self, LayeredImage, TransportError, rootfs};
 use super::tree::{EntryId, Tree};
 use crate::pack::digest_of;
@@ -84,14 +85,34 @@ pub struct Listed {
 /// [`LocalError`]
 pub fn open_file(source: &FileSource, platform: &Platform, max_unpacked_size: u64) -> Result<SourceImage, LocalError> {
     let image = transport::open(source, platform, max_unpacked_size)?;
-    Ok(SourceImage {
+    Ok(described(&ImageSource::File(source.clone()), image))
+}
+
+/// Finds an image in its registry. Its layers are fetched when they are unpacked, as long as this runtime goes on; `tell` hears
+/// how many bytes of how many are here.
+///
+/// # Errors
+/// [`LocalError`]
+pub async fn open_registry(
+    reference: &Reference,
+    platform: &Platform,
+    access: &Access,
+    max_unpacked_size: u64,
+    tell: Arc<Tell>,
+) -> Result<SourceImage, LocalError> {
+    let image = registry::open(reference, platform, access, max_unpacked_size, tell).await?;
+    Ok(described(&ImageSource::Registry(reference.clone()), image))
+}
+
+fn described(source: &ImageSource, image: LayeredImage) -> SourceImage {
+    SourceImage {
         id: image.id.clone(),
-        name: ImageSource::File(source.clone()).to_string(),
+        name: source.to_string(),
         tags: image.tags.clone(),
         config: as_told_by_a_daemon(image.config.clone()),
         size: image.layers.iter().map(transport::LayerBlob::size).sum(),
         place: Place::Layers(Arc::new(image)),
-    })
+    }
 }
 
 /// Takes a directory for an image that runs as `run` says.
@@ -158,7 +179,9 @@ pub fn content_size(tree: &Tree) -> u64 {
 /// As [`ImageName::default_tag`].
 pub fn default_tag(source: &ImageSource, image: &SourceImage) -> Result<Reference, ReferenceError> {
     let path = match source {
-        ImageSource::Daemon(name) => return name.default_tag(&image.id, &image.tags),
+        ImageSource::Daemon(name) | ImageSource::Named(name) => return name.default_tag(&image.id, &image.tags),
+        // No registry knows images by short ids.
+        ImageSource::Registry(reference) => return ImageName::Named(reference.clone()).default_tag("", &[]),
         ImageSource::Rootfs(path) => path,
         ImageSource::File(
             FileSource::DockerArchive { path, .. } | FileSource::Oci { path, .. } | FileSource::OciArchive { path, .. },
@@ -215,6 +238,8 @@ mod tests {
             ("oci-archive:/tmp/ä.tar", &[], "slim-0123456789ab:latest"),
             ("rootfs:/", &[], "slim-0123456789ab:latest"),
             ("app:1", &[], "app.slim:1"),
+            ("docker://reg:5000/app:1", &["reg:5000/app:1"], "reg:5000/app.slim:1"),
+            ("docker://0123", &[], "0123.slim:latest"),
         ] {
             let source = ImageSource::parse(source).unwrap();
             assert_eq!(default_tag(&source, &image(tags)).unwrap().to_string(), tag, "{source}");

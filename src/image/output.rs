@@ -5,10 +5,11 @@
 //! docker-archive:PATH[:NAME[:TAG]]     a file for `docker load`
 //! oci-archive:PATH[:TAG]               an OCI layout in a file
 //! oci:DIRECTORY[:TAG]                  an OCI layout in a directory, beside the images that are in it
+//! docker://NAME[:TAG]                  a registry
 //! ```
 //!
 //! As in skopeo a path ends at the first colon, so none can hold one. What has no name here gets those of the result
-//! (`--tag`, else the source's with `.slim`).
+//! (`--tag`, else the source's with `.slim`); but what goes to a registry is always named here, as others see it there.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub enum Output {
     Daemon(Option<Reference>),
     /// A file or a directory.
     File(FileOutput),
+    /// A registry.
+    Registry(Reference),
 }
 
 /// A file or a directory that holds the image.
@@ -52,12 +55,13 @@ pub enum Shape {
 pub enum OutputError {
     /// None, or an unknown one.
     #[error(
-        "it must begin with where the result goes: `docker-daemon:NAME`, `docker-archive:PATH`, `oci-archive:PATH` or `oci:DIRECTORY`"
+        "it must begin with where the result goes: `docker-daemon:NAME`, `docker-archive:PATH`, `oci-archive:PATH`, \
+         `oci:DIRECTORY` or `docker://NAME`"
     )]
     Transport,
-    /// A registry.
-    #[error("slim does not push to registries: write an `oci-archive:`, and copy it with `skopeo copy`")]
-    Registry,
+    /// A registry without its slashes.
+    #[error("a registry is written with two slashes: `docker://NAME`")]
+    Slashes,
     /// No path.
     #[error("the path is empty")]
     NoPath,
@@ -86,7 +90,10 @@ impl Output {
             "docker-archive" => Shape::DockerArchive(name.map(Reference::parse_tag).transpose()?),
             "oci-archive" => Shape::OciArchive(name.map(tag).transpose()?),
             "oci" => Shape::OciDirectory(name.map(tag).transpose()?),
-            "docker" => return Err(OutputError::Registry),
+            "docker" => {
+                let name = rest.strip_prefix("//").ok_or(OutputError::Slashes)?;
+                return Ok(Output::Registry(Reference::parse_tag(name)?));
+            }
             _ => return Err(OutputError::Transport),
         };
         if path.is_empty() {
@@ -95,7 +102,7 @@ impl Output {
         Ok(Output::File(FileOutput { path: path.into(), shape }))
     }
 
-    /// Whether both go to one file, or to one tag of a layout.
+    /// Whether both go to one file, or to one tag of a layout or a registry.
     #[must_use]
     pub fn overwrites(&self, other: &Output) -> bool {
         match (self, other) {
@@ -103,6 +110,7 @@ impl Output {
                 (Shape::OciDirectory(tag), Shape::OciDirectory(other_tag)) => one.path == other.path && tag == other_tag,
                 _ => one.path == other.path,
             },
+            (Output::Registry(one), Output::Registry(other)) => one == other,
             _ => false,
         }
     }
@@ -156,6 +164,8 @@ mod tests {
             ("oci-archive:a.tar:v1", file("a.tar", Shape::OciArchive(Some("v1".into())))),
             ("oci:d e/f", file("d e/f", Shape::OciDirectory(None))),
             ("oci:d:team/app:1.2--x", file("d", Shape::OciDirectory(Some("team/app:1.2--x".into())))),
+            ("docker://reg:5000/team/app:1", Output::Registry(name("reg:5000/team/app:1").unwrap())),
+            ("docker://app", Output::Registry(name("app:latest").unwrap())),
         ] {
             assert_eq!(Output::parse(text), Ok(output), "{text}");
         }
@@ -163,8 +173,8 @@ mod tests {
 
     #[test]
     fn what_is_none() {
-        let transport = "it must begin with where the result goes: `docker-daemon:NAME`, `docker-archive:PATH`, `oci-archive:PATH` or \
-             `oci:DIRECTORY`";
+        let transport = "it must begin with where the result goes: `docker-daemon:NAME`, `docker-archive:PATH`, `oci-archive:PATH`, \
+             `oci:DIRECTORY` or `docker://NAME`";
         let tag = |text: &str| {
             format!("`{text}` is not a tag: letters and digits, with `-`, `.`, `_`, `:`, `@`, `+` or `/` between them")
         };
@@ -173,7 +183,8 @@ mod tests {
             ("app.tar", transport),
             ("tarball:x", transport),
             ("rootfs:/x", transport),
-            ("docker://app", "slim does not push to registries: write an `oci-archive:`, and copy it with `skopeo copy`"),
+            ("docker:app", "a registry is written with two slashes: `docker://NAME`"),
+            ("docker://", "the name of the image is empty"),
             ("oci:", "the path is empty"),
             ("docker-archive::app", "the path is empty"),
             ("oci:d:", &tag("")),

@@ -1,7 +1,7 @@
 //! Names of images: what the user types, and what the result is called.
 //!
 //! A bare name, or one after `docker-daemon:`, is an image of the Docker daemon; the others are the transports of skopeo's
-//! spelling: files and directories, and registries, which are known by name and refused. A name follows Docker's grammar (`distribution/reference`), written out by hand:
+//! spelling: files, directories and registries. A name follows Docker's grammar (`distribution/reference`), written out by hand:
 //!
 //! ```text
 //! reference = [domain "/"] component *("/" component) [":" tag] ["@" digest]
@@ -288,12 +288,16 @@ pub enum FileSource {
 /// Where an image is, as the user named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageSource {
+    /// A bare name: of the daemon, or where there is none, of its registry.
+    Named(ImageName),
     /// In the daemon.
     Daemon(ImageName),
     /// In a file, or a directory that is a layout.
     File(FileSource),
     /// A directory that is an image.
     Rootfs(PathBuf),
+    /// In its registry.
+    Registry(Reference),
 }
 
 impl ImageSource {
@@ -317,10 +321,14 @@ impl ImageSource {
         if let Some(rest) = text.strip_prefix("oci-archive:") {
             return split(rest).map(|(path, tag)| ImageSource::File(FileSource::OciArchive { path, tag }));
         }
+        if let Some(rest) = text.strip_prefix("docker://") {
+            return Reference::parse(rest).map(ImageSource::Registry);
+        }
         match text.strip_prefix("rootfs:") {
             Some("") => Err(ReferenceError::NoPath(text.to_owned())),
             Some(path) => Ok(ImageSource::Rootfs(PathBuf::from(path))),
-            None => ImageName::parse(text).map(ImageSource::Daemon),
+            None if text.starts_with("docker-daemon:") => ImageName::parse(text).map(ImageSource::Daemon),
+            None => ImageName::parse(text).map(ImageSource::Named),
         }
     }
 }
@@ -329,7 +337,8 @@ impl fmt::Display for ImageSource {
     /// As it was typed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (transport, path, which) = match self {
-            ImageSource::Daemon(name) => return name.fmt(f),
+            ImageSource::Daemon(name) | ImageSource::Named(name) => return name.fmt(f),
+            ImageSource::Registry(reference) => return write!(f, "docker://{reference}"),
             ImageSource::Rootfs(path) => ("rootfs", path, &None),
             ImageSource::File(FileSource::DockerArchive { path, reference }) => ("docker-archive", path, reference),
             ImageSource::File(FileSource::Oci { path, tag }) => ("oci", path, tag),
@@ -538,13 +547,15 @@ mod tests {
         assert_eq!(file("oci-archive:a.tar:1"), FileSource::OciArchive { path: "a.tar".into(), tag: Some("1".into()) });
         assert_eq!(ImageSource::parse("rootfs:/a:b"), Ok(ImageSource::Rootfs("/a:b".into())));
         assert_eq!(ImageSource::parse("app:1"), ImageName::parse("app:1").map(ImageSource::Daemon));
-        for text in ["docker-archive:a.tar:app:1", "oci:layout", "oci-archive:a.tar:1", "rootfs:/", "app:1"] {
+        assert_eq!(ImageSource::parse("docker://reg:5000/a:1"), Reference::parse("reg:5000/a:1").map(ImageSource::Registry));
+        for text in ["docker-archive:a.tar:app:1", "oci:layout", "oci-archive:a.tar:1", "rootfs:/", "app:1", "docker://app:1"] {
             assert_eq!(ImageSource::parse(text).unwrap().to_string(), text);
         }
         for text in ["docker-archive:", "oci::1", "oci-archive:", "rootfs:"] {
             assert_eq!(ImageSource::parse(text), Err(ReferenceError::NoPath(text.to_owned())));
         }
-        assert!(matches!(ImageSource::parse("docker://app"), Err(ReferenceError::Transport { .. })));
+        assert_eq!(ImageSource::parse("docker://"), Err(ReferenceError::Empty));
+        assert!(matches!(ImageSource::parse("docker://App"), Err(ReferenceError::Component { .. })));
     }
 
     #[test]

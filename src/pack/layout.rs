@@ -26,7 +26,8 @@ pub(super) const TAG: &str = "org.opencontainers.image.ref.name";
 /// The annotation that holds a whole name.
 const NAME: &str = "io.containerd.image.name";
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// What OCI's manifest is.
+pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 
 /// A reference to a content.

@@ -1,5 +1,5 @@
 //! From a plan to an image: one layer with what is kept, in the archive that a daemon loads ([`load`]), or compressed and
-//! in files ([`store`], then [`files`]).
+//! in files ([`store`], then [`files`]) or in a registry ([`push`]).
 //!
 //! Everything is streamed and nothing depends on when or where it runs: the same tree, plan and contents give the same
 //! bytes, hence the same image id. The size of the layer is known before any content is read, because contents are as
@@ -14,6 +14,7 @@ mod header;
 pub mod layer;
 mod layout;
 pub mod load;
+pub mod push;
 pub mod store;
 
 use oci_spec::image::{Digest, Sha256Digest};

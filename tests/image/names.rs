@@ -86,7 +86,7 @@ fn what_slim_made_is_not_made_again_by_accident() {
 #[test]
 fn what_cannot_be_used_is_refused_before_anything_is_started() {
     Slim::new(&["build", "slim-test-no-such-image:1", "--pull=false"]).run().fails(4, "slim-test-no-such-image:1");
-    for (word, said) in [("docker://x", "not supported"), ("Upper", "lower-case"), ("", "empty")] {
+    for (word, said) in [("docker://x", "say where the result goes"), ("Upper", "lower-case"), ("", "empty")] {
         Slim::new(&["build", word]).run().fails(2, said);
     }
     let other = if architecture() == "arm64" { "amd64" } else { "arm64" };

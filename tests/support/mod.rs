@@ -5,6 +5,7 @@ mod client;
 mod daemon;
 mod image;
 mod proxy;
+mod registry;
 mod running;
 mod slim;
 
@@ -16,6 +17,7 @@ pub use client::Client;
 pub use daemon::Daemon;
 pub use image::{Builder, Image, busybox, debian_tools, large, shell, web};
 pub use proxy::Proxy;
+pub use registry::{Answer, Fake, Passage, Registry};
 pub use running::{Running, until};
 pub use slim::{Run, Slim, engine};
 

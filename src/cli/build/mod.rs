@@ -169,8 +169,9 @@ impl Build<'_> {
         let created = created.map_err(|error| Failure::usage(error.to_string()))?;
         let (image, chosen) = self.resolve().await?;
         let tags = self.tags(&image)?;
-        self.output.outputs = self.outputs(&tags)?;
-        let temporary = self.check_outputs()?;
+        // What slim itself saved of the daemon goes back there.
+        self.output.outputs = self.outputs(&tags, self.engines.connected().is_some())?;
+        let temporary = self.check_outputs().await?;
         let mut program = None;
         if !chosen.is_embedded || self.output.is_for_daemon() {
             let engine = self.engines.docker().await?;
@@ -193,12 +194,14 @@ impl Build<'_> {
 
     /// Finds the image, and refuses what cannot be used before anything is started.
     async fn resolve(&mut self) -> Result<(SourceImage, Chosen), Failure> {
+        let access = self.access();
         let search = Search {
             engine: self.request.engine,
             platform: &self.request.platform,
             max_unpacked_size: self.request.max_unpacked_size,
             pull: self.request.pull,
-            credentials: self.request.credentials.as_ref(),
+            credentials: self.request.registries.credentials.as_ref(),
+            access: &access,
             publishes: false,
             run: &self.request.run,
         };
@@ -252,7 +255,7 @@ impl Build<'_> {
         }
         if let Some(Product { packed, stored }) = product {
             let outputs = match stored {
-                Some(stored) => self.write_files(stored, &source.tags).await?,
+                Some(stored) => self.write(stored, &source.tags).await?,
                 None => vec![],
             };
             let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! The files that the result goes to (`--output`): whether they can be written, and their writing.
+//! The files and registries that the result goes to (`--output`): whether they can be written, and their writing.
 //!
 //! They are written when all else is well: the layer once more from the packer into a compressor, as what the engine took is
 //! not compressed, and most images that are tried go nowhere.
@@ -10,14 +10,17 @@ use std::time::Instant;
 use super::packing::Configuration;
 use super::{Build, Files, Product, Source};
 use crate::cli::failure::Failure;
+use crate::cli::meaning;
 use crate::exit::Exit;
 use crate::image::output::{FileOutput, Output, Shape};
 use crate::image::reference::{FileSource, ImageSource, Reference};
+use crate::image::transport::registry::Access;
 use crate::pack::PackError;
 use crate::pack::archive::Packed;
 use crate::pack::compression::Compression;
 use crate::pack::files::{self, FileError};
 use crate::pack::load::LoadError;
+use crate::pack::push;
 use crate::pack::store::{Cancel, Stored};
 use crate::plan::Plan;
 use crate::report::OutputFacts;
@@ -30,7 +33,7 @@ impl From<FileError> for Failure {
 
 impl Build<'_> {
     /// Refuses what cannot be written before anything is started. A folder for the compressed layer, where there is to be one.
-    pub(super) fn check_outputs(&mut self) -> Result<Option<PathBuf>, Failure> {
+    pub(super) async fn check_outputs(&mut self) -> Result<Option<PathBuf>, Failure> {
         let output_flags = self.output.clone();
         let mut folder = None;
         for output in output_flags.files() {
@@ -40,13 +43,23 @@ impl Build<'_> {
                 self.warn(format!("Docker before version 23 cannot load `{output}`: it does not know zstd"));
             }
         }
+        for name in output_flags.registries() {
+            self.progress.step(format!("asking whether `docker://{name}` can be pushed"));
+            push::check(name, &self.access()).await?;
+            folder.get_or_insert_with(std::env::temp_dir);
+        }
         Ok(folder)
     }
 
+    /// How registries may be spoken to.
+    pub(super) fn access(&self) -> Access {
+        meaning::access(&self.request.registries, &self.request.image, &self.request.output.outputs)
+    }
+
     /// Where the result goes: where it was said, else back to where the image came from.
-    pub(super) fn outputs(&self, tags: &[Reference]) -> Result<Vec<Output>, Failure> {
+    pub(super) fn outputs(&self, tags: &[Reference], is_in_daemon: bool) -> Result<Vec<Output>, Failure> {
         match self.output.outputs.as_slice() {
-            [] => default_outputs(&self.request.image, tags),
+            [] => default_outputs(&self.request.image, tags, is_in_daemon),
             said => Ok(said.to_vec()),
         }
     }
@@ -107,12 +120,54 @@ impl Build<'_> {
         Ok((Product { packed: stored.packed.clone(), stored: Some(stored) }, files))
     }
 
-    /// Writes the files; what is to be told of them.
-    pub(super) async fn write_files(&mut self, stored: Stored, names: &[Reference]) -> Result<Vec<OutputFacts>, Failure> {
+    /// Writes the files, then the registries, which others see; what is to be told of them.
+    pub(super) async fn write(&mut self, stored: Stored, names: &[Reference]) -> Result<Vec<OutputFacts>, Failure> {
+        let stored = Arc::new(stored);
+        let mut facts = self.write_files(&stored, names).await?;
+        facts.extend(self.push(&stored).await?);
+        Ok(facts)
+    }
+
+    async fn push(&mut self, stored: &Stored) -> Result<Vec<OutputFacts>, Failure> {
+        let begun = Instant::now();
+        let access = self.access();
+        // A registry may have some of it in other repositories.
+        let mut known: Vec<Reference> = match &self.request.image {
+            ImageSource::Registry(reference) => vec![reference.clone()],
+            _ => vec![],
+        };
+        let mut facts = vec![];
+        for name in self.output.clone().registries() {
+            self.progress.step(format!("pushing `docker://{name}`"));
+            let progress = Arc::clone(self.progress);
+            let tell = move |done: u64, all: u64| {
+                progress.tick(format!("pushing: {} of {} MB", done / 1_000_000, all / 1_000_000));
+            };
+            let manifest = push::push(stored, name, &known, &access, Arc::new(tell)).await?;
+            known.push(name.clone());
+            facts.push(OutputFacts {
+                transport: "docker",
+                path: None,
+                names: vec![name.to_string()],
+                manifest: Some(manifest.to_string()),
+                compression: Some(stored.blob.compression.to_string()),
+                size: Some(stored.blob.size),
+            });
+        }
+        if !facts.is_empty() {
+            self.report.took("push", begun.elapsed().as_secs_f64());
+        }
+        Ok(facts)
+    }
+
+    async fn write_files(&mut self, stored: &Arc<Stored>, names: &[Reference]) -> Result<Vec<OutputFacts>, Failure> {
+        let outputs: Vec<_> = self.output.files().cloned().collect();
+        if outputs.is_empty() {
+            return Ok(vec![]);
+        }
         let begun = Instant::now();
         self.progress.step("writing files");
-        let outputs: Vec<_> = self.output.files().cloned().collect();
-        let (names, cancel) = (names.to_vec(), Cancel::default());
+        let (stored, names, cancel) = (Arc::clone(stored), names.to_vec(), Cancel::default());
         let _guard = cancel.guard();
         let writing = tokio::task::spawn_blocking(move || {
             let mut facts = vec![];
@@ -141,7 +196,7 @@ impl Build<'_> {
             match output {
                 Output::Daemon(Some(name)) => in_daemon.push(name.clone()),
                 Output::Daemon(None) => in_daemon.extend_from_slice(names),
-                Output::File(_) => {}
+                Output::File(_) | Output::Registry(_) => {}
             }
         }
         in_daemon
@@ -150,9 +205,14 @@ impl Build<'_> {
 
 /// Back to where the image came from: into the daemon; beside the file, as `app.slim.tar` for `app.tar`; for a directory, which
 /// is no image, as a file here.
-fn default_outputs(source: &ImageSource, tags: &[Reference]) -> Result<Vec<Output>, Failure> {
+fn default_outputs(source: &ImageSource, tags: &[Reference], is_in_daemon: bool) -> Result<Vec<Output>, Failure> {
     let (path, shape) = match source {
-        ImageSource::Daemon(_) => return Ok(vec![Output::Daemon(None)]),
+        // Not back into a registry, where others see it: who gives it a name only, means the daemon.
+        ImageSource::Named(_) if !is_in_daemon => {
+            let hint = "the image is its registry's, as no daemon answers: say where the result goes, such as `--output oci-archive:FILE`";
+            return Err(Failure::usage(hint.to_owned()));
+        }
+        ImageSource::Named(_) | ImageSource::Daemon(_) | ImageSource::Registry(_) => return Ok(vec![Output::Daemon(None)]),
         ImageSource::File(FileSource::DockerArchive { path, .. }) => (beside(path, ".tar"), Shape::DockerArchive(None)),
         ImageSource::File(FileSource::OciArchive { path, .. }) => (beside(path, ".tar"), Shape::OciArchive(None)),
         ImageSource::File(FileSource::Oci { path, .. }) => (beside(path, ""), Shape::OciDirectory(None)),
@@ -191,7 +251,7 @@ mod tests {
             ("oci:/d/layout.d:1", "oci:/d/layout.d.slim"),
             ("rootfs:/", "docker-archive:app.slim.tar"),
         ] {
-            let outputs = default_outputs(&ImageSource::parse(source).unwrap(), &tags).unwrap();
+            let outputs = default_outputs(&ImageSource::parse(source).unwrap(), &tags, true).unwrap();
             assert_eq!(outputs, [Output::parse(output).unwrap()], "{source}");
         }
     }

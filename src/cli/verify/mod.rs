@@ -161,7 +161,7 @@ async fn find_both(
         Against::Image(source) => Some(source),
         Against::Observation(_) => None,
     };
-    let is_elsewhere = |source: &ImageSource| !matches!(source, ImageSource::Daemon(_));
+    let is_elsewhere = |source: &ImageSource| !matches!(source, ImageSource::Daemon(_) | ImageSource::Named(_));
     let engine = match request.engine {
         EngineChoice::Auto if is_elsewhere(&request.image) || fat.is_some_and(is_elsewhere) => EngineChoice::Embedded,
         chosen => chosen,
@@ -169,8 +169,8 @@ async fn find_both(
     let platform = Platform::of_host();
     let max_unpacked_size = request.max_unpacked_size;
     let run = &request.run;
-    let (platform, publishes) = (&platform, false);
-    let search = Search { engine, platform, max_unpacked_size, pull: false, credentials: None, publishes, run };
+    let (platform, publishes, access) = (&platform, false, &request.access);
+    let search = Search { engine, platform, max_unpacked_size, pull: false, credentials: None, publishes, access, run };
     let (image, chosen) = find(engines, &request.image, search, progress).await?;
     let fat = match fat {
         Some(source) => Some(find(engines, source, search, progress).await?.0),

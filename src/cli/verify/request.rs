@@ -8,9 +8,10 @@ use crate::cli::args::VerifyArgs;
 use crate::cli::engines::EngineChoice;
 use crate::cli::failure::Failure;
 use crate::cli::meaning;
-use crate::cli::request::{Outside, UsageError, probe_flags, run_options, wrong};
+use crate::cli::request::{Outside, UsageError, probe_flags, registry_flags, run_options, wrong};
 use crate::engine::options::RunOptions;
 use crate::image::reference::ImageSource;
+use crate::image::transport::registry::Access;
 use crate::observe::run::Probes;
 use crate::verify::Level;
 
@@ -23,6 +24,8 @@ pub struct VerifyRequest {
     pub against: Against,
     /// Which engine runs both.
     pub engine: EngineChoice,
+    /// How registries may be spoken to.
+    pub access: Access,
     /// Bytes that are unpacked of one at most.
     pub max_unpacked_size: u64,
     /// How much must be the same.
@@ -66,8 +69,11 @@ impl VerifyRequest {
             let script = read_probe_script(path).map_err(|error| Failure::usage(format!("`--probe-script`: {error}")))?;
             meaning::add_script(&mut probes, script);
         }
+        let image = name("SLIM", &args.image)?;
+        let registries = registry_flags(args.registry).map_err(usage)?;
         Ok(VerifyRequest {
-            image: name("SLIM", &args.image)?,
+            access: meaning::access(&registries, &image, []),
+            image,
             against,
             engine: args.engine.engine,
             max_unpacked_size: args.max_unpacked_size,

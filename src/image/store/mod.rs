@@ -183,6 +183,9 @@ impl Store {
         blobs.dedup_by(|one, other| one.diff_id == other.diff_id);
         // The largest takes longest.
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size()));
+        // What has to be fetched is fetched while others are unpacked.
+        let place = |blob: &LayerBlob| Place::of(self.directory(flavour), blob);
+        blobs.iter().filter(|blob| !place(blob).whole.exists()).for_each(|blob| blob.begin());
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let results = Mutex::new(HashMap::new());
         let work = || {
@@ -210,8 +213,7 @@ impl Store {
 
     /// A layer, unpacked if it is not there.
     fn layer(&self, blob: &LayerBlob, flavour: Flavour, budget: &Arc<Budget>) -> Result<StoredLayer, StoreError> {
-        let digits = blob.diff_id.strip_prefix("sha256:").unwrap_or(&blob.diff_id);
-        let place = Place::new(self.directory(flavour), digits);
+        let place = Place::of(self.directory(flavour), blob);
         loop {
             let lock = place.lock(File::lock_shared)?;
             if let Some(index) = place.load() {
@@ -246,6 +248,10 @@ impl Place {
     fn new(directory: PathBuf, digits: &str) -> Place {
         let named = |end: &str| directory.join(format!("{digits}{end}"));
         Place { whole: named(""), partial: named(".partial"), lock: named(".lock") }
+    }
+
+    fn of(directory: PathBuf, blob: &LayerBlob) -> Place {
+        Place::new(directory, blob.diff_id.strip_prefix("sha256:").unwrap_or(&blob.diff_id))
     }
 
     /// Takes the lock by `take`. Who removes a layer removes its lock too, so a lock that has no name any more is none.

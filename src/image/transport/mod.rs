@@ -1,4 +1,4 @@
-//! Images that no daemon has: archives, layouts and directories, by skopeo's names.
+//! Images that no daemon has: archives, layouts, directories and registries, by skopeo's names.
 //!
 //! A transport finds one image in what it is given: its configuration, whose digest is the image's id, and its layers,
 //! as blobs that can be opened. What an image claims of itself (digests, sizes, numbers of layers) is checked as soon as
@@ -8,12 +8,14 @@
 //! | --- | --- |
 //! | `docker-archive:PATH[:REF]` | [`docker_archive`] |
 //! | `oci:DIRECTORY[:TAG]`, `oci-archive:PATH[:TAG]` | [`oci`] |
+//! | `docker://REF` | [`registry`] |
 //! | `rootfs:DIRECTORY` | [`rootfs`], which has no layers: it is read in place |
 
 pub mod docker_archive;
 pub mod files;
 pub mod oci;
 pub mod platform;
+pub mod registry;
 pub mod rootfs;
 pub mod section;
 
@@ -101,6 +103,9 @@ pub enum TransportError {
     /// Layers that are elsewhere.
     #[error("the layer `{0}` is foreign: its bytes are to be had from its maker only, and slim does not fetch them")]
     Foreign(String),
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] registry::RegistryError),
 }
 
 /// So many names are told.
@@ -159,6 +164,11 @@ impl LayerBlob {
     #[must_use]
     pub fn open(&self) -> Section {
         self.blob.clone()
+    }
+
+    /// Says that the blob will be opened, so that one that is elsewhere can begin to come.
+    pub fn begin(&self) {
+        self.blob.begin();
     }
 
     /// Bytes of the blob.
@@ -231,7 +241,7 @@ impl Parts {
         let layer = |(found, diff_id): (FoundLayer, &String)| {
             let FoundLayer { digest, media_type, blob } = found;
             check_digest_form(&config_name, diff_id)?;
-            Ok(LayerBlob::new(diff_id.clone(), digest, media_type, blob))
+            Ok::<_, TransportError>(LayerBlob::new(diff_id.clone(), digest, media_type, blob))
         };
         let layers = layers.into_iter().zip(diff_ids).map(layer).collect::<Result<_, _>>()?;
         Ok(LayeredImage { id: digest_of(&config_bytes), config_bytes, config, tags, layers })

@@ -1,5 +1,6 @@
-//! OCI image layouts: `index.json` leads, over any number of further indexes, to a manifest, and that to a configuration
-//! and layers, all of them blobs by digest.
+//! OCI images: an index leads, over any number of further indexes, to a manifest, and that to a configuration and layers,
+//! all of them known by digest. In a layout the first index is `index.json`, and all else are blobs; registries hold the same
+//! documents (see [`registry`](super::registry)), so what follows from them is in one place: here.
 //!
 //! Docker's own media types mean the same documents. Which image is meant is said by a tag (an annotation of the top
 //! index), the platform, or by there being only one; attestations that build tools put beside images are none.
@@ -11,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::files::Files;
 use super::platform::Platform;
+use super::section::Section;
 use super::{
     FoundLayer, LayeredImage, MAX_LAYERS, Parts, TransportError, check_digest, check_digest_form, digits, docker_archive,
 };
@@ -35,20 +37,49 @@ pub fn read(files: &dyn Files, layout: &str, tag: Option<&str>, platform: &Platf
         return Err(TransportError::Form { name: layout.to_owned(), problem: problem.to_owned() });
     }
     let index: ImageIndex = parse("index.json", &files.document("index.json")?)?;
-    let tagged = tagged(&index, tag)?;
-    let mut search = Search { files, seen: HashSet::new(), found: vec![] };
-    for descriptor in tagged {
+    image(&Layout(files), &tagged(&index, tag)?, platform)
+}
+
+/// Gives what descriptors refer to. Nobody needs to verify it: that is done here, with layers while they are unpacked.
+pub(super) trait Blobs {
+    /// All bytes of an index, a manifest or a configuration.
+    fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, TransportError>;
+
+    /// The bytes of a layer.
+    fn layer(&self, descriptor: &Descriptor) -> Result<Section, TransportError>;
+}
+
+/// Blobs in files.
+struct Layout<'f>(&'f dyn Files);
+
+impl Blobs for Layout<'_> {
+    fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, TransportError> {
+        self.0.document(&blob_name(descriptor)?)
+    }
+
+    fn layer(&self, descriptor: &Descriptor) -> Result<Section, TransportError> {
+        let name = blob_name(descriptor)?;
+        let blob = self.0.open(&name)?;
+        check_size(&name, blob.size(), descriptor)?;
+        Ok(blob)
+    }
+}
+
+/// Finds the image for `platform` at or below `top`.
+pub(super) fn image(blobs: &dyn Blobs, top: &[&Descriptor], platform: &Platform) -> Result<LayeredImage, TransportError> {
+    let mut search = Search { blobs, seen: HashSet::new(), found: vec![] };
+    for descriptor in top {
         search.descend(descriptor, 0)?;
     }
     let descriptor = choose(search.found, platform)?;
-    let manifest: ImageManifest = blob_document(files, &descriptor)?;
+    let manifest: ImageManifest = document(blobs, &descriptor)?;
     let config = manifest.config();
     let config_name = blob_name(config)?;
-    let config_bytes = blob_bytes(files, config)?;
+    let config_bytes = verified(blobs, config)?;
     if manifest.layers().len() > MAX_LAYERS {
         return Err(TransportError::document(&blob_name(&descriptor)?, format!("it has {} layers", manifest.layers().len())));
     }
-    let layers = manifest.layers().iter().map(|layer| found_layer(files, layer)).collect::<Result<_, _>>()?;
+    let layers = manifest.layers().iter().map(|layer| found_layer(blobs, layer)).collect::<Result<_, _>>()?;
     let tags = names(&descriptor).map(str::to_owned).collect();
     Parts { config_name, config_bytes, tags, layers }.into_image(platform)
 }
@@ -83,19 +114,19 @@ fn is_attestation(descriptor: &Descriptor) -> bool {
     is_unknown || annotations.is_some_and(|annotations| annotations.contains_key("vnd.docker.reference.type"))
 }
 
-fn is_index(descriptor: &Descriptor) -> bool {
+pub(super) fn is_index(descriptor: &Descriptor) -> bool {
     let media_type = descriptor.media_type().to_string();
     media_type.ends_with("image.index.v1+json") || media_type.ends_with("manifest.list.v2+json")
 }
 
-fn is_manifest(descriptor: &Descriptor) -> bool {
+pub(super) fn is_manifest(descriptor: &Descriptor) -> bool {
     let media_type = descriptor.media_type().to_string();
     media_type.ends_with("image.manifest.v1+json") || media_type.ends_with("distribution.manifest.v2+json")
 }
 
 /// Looks for manifests below indexes.
-struct Search<'f> {
-    files: &'f dyn Files,
+struct Search<'b> {
+    blobs: &'b dyn Blobs,
     /// Digests of what was seen: nothing is read twice, circles end.
     seen: HashSet<String>,
     found: Vec<Descriptor>,
@@ -118,7 +149,7 @@ impl Search<'_> {
             let reason = format!("more than {MAX_DEPTH} indexes lead to an image, or there are more than {MAX_INDEXES}");
             return Err(TransportError::document(&blob_name(descriptor)?, reason));
         }
-        let index: ImageIndex = blob_document(self.files, descriptor)?;
+        let index: ImageIndex = document(self.blobs, descriptor)?;
         index.manifests().iter().try_for_each(|below| {
             let mut below = below.clone();
             // What is said of an index is said of what it holds.
@@ -154,22 +185,21 @@ fn choose(mut found: Vec<Descriptor>, platform: &Platform) -> Result<Descriptor,
     }
 }
 
-fn found_layer(files: &dyn Files, layer: &Descriptor) -> Result<FoundLayer, TransportError> {
+fn found_layer(blobs: &dyn Blobs, layer: &Descriptor) -> Result<FoundLayer, TransportError> {
     let media_type = layer.media_type().to_string();
     let digest = layer.digest().to_string();
     let has_urls = layer.urls().as_ref().is_some_and(|urls| !urls.is_empty());
     if media_type.contains("foreign") || (has_urls && media_type.contains("nondistributable")) {
         return Err(TransportError::Foreign(digest));
     }
-    let name = blob_name(layer)?;
-    let blob = files.open(&name)?;
-    check_size(&name, blob.size(), layer)?;
-    Ok(FoundLayer { digest: Some(digest), media_type, blob })
+    // Also that its digest is one that we can verify.
+    blob_name(layer)?;
+    Ok(FoundLayer { digest: Some(digest), media_type, blob: blobs.layer(layer)? })
 }
 
 fn blob_name(descriptor: &Descriptor) -> Result<String, TransportError> {
     let digest = descriptor.digest().to_string();
-    check_digest_form("the layout", &digest)?;
+    check_digest_form("the image", &digest)?;
     Ok(format!("blobs/sha256/{}", digits(&digest).unwrap_or_default()))
 }
 
@@ -181,16 +211,16 @@ fn check_size(name: &str, found: u64, descriptor: &Descriptor) -> Result<(), Tra
     Err(TransportError::Damaged { name: name.to_owned(), what: "size", expected, found })
 }
 
-fn blob_bytes(files: &dyn Files, descriptor: &Descriptor) -> Result<Vec<u8>, TransportError> {
+fn verified(blobs: &dyn Blobs, descriptor: &Descriptor) -> Result<Vec<u8>, TransportError> {
     let name = blob_name(descriptor)?;
-    let bytes = files.document(&name)?;
+    let bytes = blobs.document(descriptor)?;
     check_size(&name, bytes.len() as u64, descriptor)?;
     check_digest(&name, &bytes, descriptor.digest().as_ref())?;
     Ok(bytes)
 }
 
-fn blob_document<T: DeserializeOwned>(files: &dyn Files, descriptor: &Descriptor) -> Result<T, TransportError> {
-    parse(&blob_name(descriptor)?, &blob_bytes(files, descriptor)?)
+fn document<T: DeserializeOwned>(blobs: &dyn Blobs, descriptor: &Descriptor) -> Result<T, TransportError> {
+    parse(&blob_name(descriptor)?, &verified(blobs, descriptor)?)
 }
 
 fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, TransportError> {

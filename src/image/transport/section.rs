@@ -14,6 +14,9 @@ pub trait ReadAt: Send + Sync {
     /// # Errors
     /// The system's.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+
+    /// Gets ready, where that takes time: it will be read.
+    fn begin(&self) {}
 }
 
 impl ReadAt for File {
@@ -67,6 +70,11 @@ impl Section {
         let position = self.position.checked_add(position)?;
         let end = position.checked_add(size).filter(|&end| end <= self.end)?;
         Some(Section { source: Arc::clone(&self.source), position, end })
+    }
+
+    /// Says that it will be read.
+    pub fn begin(&self) {
+        self.source.begin();
     }
 
     /// How many bytes are left.
