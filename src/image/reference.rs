@@ -546,7 +546,8 @@ mod tests {
         assert_eq!(file("oci:layout"), FileSource::Oci { path: "layout".into(), tag: None });
         assert_eq!(file("oci-archive:a.tar:1"), FileSource::OciArchive { path: "a.tar".into(), tag: Some("1".into()) });
         assert_eq!(ImageSource::parse("rootfs:/a:b"), Ok(ImageSource::Rootfs("/a:b".into())));
-        assert_eq!(ImageSource::parse("app:1"), ImageName::parse("app:1").map(ImageSource::Daemon));
+        assert_eq!(ImageSource::parse("app:1"), ImageName::parse("app:1").map(ImageSource::Named));
+        assert_eq!(ImageSource::parse("docker-daemon:app:1"), ImageName::parse("app:1").map(ImageSource::Daemon));
         assert_eq!(ImageSource::parse("docker://reg:5000/a:1"), Reference::parse("reg:5000/a:1").map(ImageSource::Registry));
         for text in ["docker-archive:a.tar:app:1", "oci:layout", "oci-archive:a.tar:1", "rootfs:/", "app:1", "docker://app:1"] {
             assert_eq!(ImageSource::parse(text).unwrap().to_string(), text);
