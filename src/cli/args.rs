@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use super::words::parse_duration;
-use crate::image::store::MAX_UNPACKED_SIZE;
+use super::cache::{CacheArgs, CacheSizeArgs};
+use super::words::{parse_bytes, parse_duration};
 use crate::observe::sensor::Sensor;
 use crate::pack::compression::Compression;
 use crate::plan::KeepLookedAt;
@@ -96,6 +96,9 @@ pub enum Verb {
     /// Run an image that no daemon has, in a container of slim's own
     #[command(args_override_self = true)]
     Run(Box<RunArgs>),
+    /// See what unpacked layers are kept for the next time, or remove them
+    #[command(args_override_self = true)]
+    Cache(CacheArgs),
     /// Find out what this machine lets slim do
     Doctor,
 }
@@ -164,9 +167,12 @@ pub struct RunArgs {
     /// Which of several images, `OS/ARCHITECTURE[/VARIANT]` [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
-    /// Unpack at most so many bytes of an image
-    #[arg(long, value_name = "BYTES", default_value_t = MAX_UNPACKED_SIZE)]
+    /// Unpack at most so much of an image
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "100g")]
     pub max_unpacked_size: u64,
+    /// What is kept of the unpacked layers.
+    #[command(flatten)]
+    pub cache: CacheSizeArgs,
     /// How it is run.
     #[command(flatten)]
     pub container: ContainerArgs,
@@ -226,6 +232,9 @@ pub struct TargetArgs {
     /// Unpack at most so much of an image that comes from a file
     #[arg(long, value_name = "SIZE", default_value = "100g")]
     pub max_unpacked_size: String,
+    /// What is kept of the unpacked layers.
+    #[command(flatten)]
+    pub cache: CacheSizeArgs,
     /// Keep what this plan says (see `--write-plan`), without running anything
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,

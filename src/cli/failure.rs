@@ -63,13 +63,22 @@ impl From<SourceError> for Failure {
     }
 }
 
-impl From<LocalError> for Failure {
-    fn from(error: LocalError) -> Failure {
-        let exit = match &error {
-            LocalError::Store(StoreError::Io { .. } | StoreError::NoHome) => Exit::Engine,
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        let exit = match error {
+            StoreError::Io { .. } | StoreError::NoHome => Exit::Engine,
             _ => Exit::Image,
         };
         Failure { exit, message: error.to_string() }
+    }
+}
+
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Failure {
+        match error {
+            LocalError::Store(error) => error.into(),
+            other => Failure { exit: Exit::Image, message: other.to_string() },
+        }
     }
 }
 

@@ -85,6 +85,8 @@ pub struct BuildRequest {
     pub platform: Platform,
     /// Bytes that are unpacked of it at most.
     pub max_unpacked_size: u64,
+    /// Bytes of unpacked layers that are left for the next time.
+    pub cache_size: u64,
     /// Pull it when the daemon hasn't got it.
     pub pull: bool,
     /// With these, rather than what `docker login` stored.
@@ -207,8 +209,18 @@ impl BuildRequest {
     /// # Errors
     /// The first flag that can't be used.
     pub fn new(args: BuildArgs, outside: &dyn Outside) -> Result<BuildRequest, UsageError> {
-        let TargetArgs { image, target, pull, registry_account, registry_secret, force, platform, max_unpacked_size, plan } =
-            args.target;
+        let TargetArgs {
+            image,
+            target,
+            pull,
+            registry_account,
+            registry_secret,
+            force,
+            platform,
+            max_unpacked_size,
+            cache,
+            plan,
+        } = args.target;
         // clap has seen to it that there is exactly one.
         let (option, name) = match (target, image) {
             (Some(target), _) => ("--target", target),
@@ -227,6 +239,7 @@ impl BuildRequest {
             max_unpacked_size: parse_size(&max_unpacked_size)
                 .map(i64::unsigned_abs)
                 .map_err(|error| wrong("--max-unpacked-size", &max_unpacked_size, error))?,
+            cache_size: cache.cache_size,
             pull: pull.unwrap_or(true),
             credentials: registry_account.zip(registry_secret).map(|(account, secret)| Credentials { account, secret }),
             force: force.unwrap_or(false),

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Cli, GeneralArgs, OutputFormat, Verb};
 use super::build::{Leftover, build};
+use super::cache::{Trim, cache};
 use super::doctor::examine;
 use super::failure::Failure;
 use super::progress::Progress;
@@ -84,11 +85,14 @@ fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
         Verb::Build(arguments) => {
             let request = BuildRequest::new(*arguments, &System).map_err(|error| Failure::usage(error.to_string()))?;
             let shown = Arc::clone(progress);
+            let trim = Trim::after(&request.image, request.cache_size);
             let work = |engine: Engine, executable: PathBuf, leftover: Leftover| async move {
                 let summary = build(&engine, request, &executable, shown, &leftover, interrupted()).await?;
                 Ok(Told { text: summary.to_string(), json: summary.to_json(), quiet: summary.names(), exit: Exit::Done })
             };
-            runtime.block_on(in_engine(&general, progress, work))
+            let told = runtime.block_on(in_engine(&general, progress, work));
+            trim.run(&progress.messages);
+            told
         }
         Verb::Verify(arguments) => {
             let request = VerifyRequest::new(*arguments, &System)?;
@@ -100,11 +104,14 @@ fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
         }
         Verb::Run(arguments) => {
             let request = RunRequest::new(*arguments, &System)?;
+            let trim = Trim::after(&request.source, request.cache_size);
             let exit_code = runtime.block_on(run_image(request, own_executable()?, progress));
+            trim.run(&progress.messages);
             // Who types nothing is not waited for.
             runtime.shutdown_background();
             return exit_code;
         }
+        Verb::Cache(arguments) => cache(&arguments),
         Verb::Doctor => runtime.block_on(examine(general.host.as_deref(), &own_executable()?)),
     };
     // A thread that still waits for a dead packer must not hold us.

@@ -26,7 +26,10 @@ use crate::image::transport::platform::Platform;
 /// A container that was asked for.
 #[derive(Debug)]
 pub struct RunRequest {
-    source: ImageSource,
+    /// Which image.
+    pub source: ImageSource,
+    /// Bytes of unpacked layers that are left for the next time.
+    pub cache_size: u64,
     platform: Platform,
     max_unpacked_size: u64,
     options: RunOptions,
@@ -47,7 +50,8 @@ impl RunRequest {
             options.command = Some(args.command);
         }
         prepare::refuse_what_is_not_known(&options)?;
-        Ok(RunRequest { source, platform, max_unpacked_size: args.max_unpacked_size, options })
+        let (cache_size, max_unpacked_size) = (args.cache.cache_size, args.max_unpacked_size);
+        Ok(RunRequest { source, cache_size, platform, max_unpacked_size, options })
     }
 }
 

@@ -98,15 +98,14 @@ fn unpack(
 ) -> Result<Unpacked, Failure> {
     let of_image = |error: &dyn std::fmt::Display| Failure { exit: Exit::Image, message: error.to_string() };
     let image = transport::open(file, &request.platform, request.max_unpacked_size).map_err(|error| of_image(&error))?;
-    let of_store = |error: crate::image::store::StoreError| of_image(&error);
-    let store = Store::open(&Store::default_path().map_err(of_store)?).map_err(of_store)?;
+    let store = Store::open(&Store::default_path()?)?;
     let flavour = if tier == Tier::Root { Flavour::Root } else { Flavour::User };
     let told = |done: usize, all: usize| tell(format!("unpacking layers: {done} of {all}"));
-    let layers = store.unpack(&image, flavour, request.max_unpacked_size, &told).map_err(of_store)?;
+    let layers = store.unpack(&image, flavour, request.max_unpacked_size, &told)?;
     let created = image.config.created.as_deref().and_then(moment).map_or(0, |(seconds, _)| seconds);
     let merged = merge(layers.iter().map(|layer| &*layer.index), created, &[]).map_err(|error| of_image(&error))?;
     std::fs::create_dir(patch).map_err(|error| Failure::internal(format!("no directory for temporary files: {error}")))?;
-    let is_patched = LayerFiles::new(layers.clone(), Arc::new(merged)).patch(flavour, patch).map_err(of_store)?;
+    let is_patched = LayerFiles::new(layers.clone(), Arc::new(merged)).patch(flavour, patch)?;
     // overlayfs wants the topmost first.
     let patch = is_patched.then(|| patch.to_owned());
     let directories = patch.into_iter().chain(layers.iter().rev().map(|layer| layer.files.clone())).collect();
