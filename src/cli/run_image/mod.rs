@@ -62,6 +62,10 @@ impl RunRequest {
 pub async fn run_image(request: RunRequest, executable: PathBuf, progress: &Arc<Progress>) -> Result<u8, Failure> {
     let temporary = std::env::temp_dir();
     let failed = |error: std::io::Error| Failure::internal(format!("no directory for temporary files: {error}"));
+    match Workspace::sweep_without_engine(&temporary) {
+        0 => {}
+        count => progress.messages.detail(format!("removed what killed runs left: directories for temporary files: {count}")),
+    }
     let workspace = Workspace::create(&temporary).map_err(failed)?;
     let runner = Runner::choose(executable, workspace.path()).await?;
     let state = workspace.path().join("container");

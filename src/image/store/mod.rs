@@ -29,10 +29,10 @@ mod tests;
 mod unpack;
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -141,6 +141,12 @@ impl Store {
         for flavour in Flavour::ALL {
             let path = root.join("layers").join(flavour.name()).join("sha256");
             builder.create(&path).map_err(failed(&path))?;
+        }
+        // The directory may have been there before, and open to all.
+        let layers = root.join("layers");
+        let mode = fs::metadata(&layers).map_err(failed(&layers))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            fs::set_permissions(&layers, Permissions::from_mode(0o700)).map_err(failed(&layers))?;
         }
         let root = root.canonicalize().map_err(failed(root))?;
         Ok(Store { root })

@@ -384,6 +384,15 @@ fn a_layer_is_unpacked_once_by_many_at_a_time() {
 }
 
 #[test]
+fn a_store_that_was_open_to_all_is_not_any_more() {
+    let fixture = Fixture::new();
+    let layers = fixture.store.root().join("layers");
+    fs::set_permissions(&layers, Permissions::from_mode(0o755)).unwrap();
+    Store::open(fixture.store.root()).unwrap();
+    assert_eq!(fs::metadata(&layers).unwrap().mode() & 0o777, 0o700);
+}
+
+#[test]
 fn what_a_crash_left_is_made_again() {
     let fixture = Fixture::new();
     let layers = [Archive::default().file("a", b"content").finish()];
