@@ -288,11 +288,19 @@ impl Place {
         Some(index)
     }
 
+    /// Removes all that is there, with the lock held.
+    fn clear(&self) -> Result<(), StoreError> {
+        remove_all(&self.partial)?;
+        // From here on nobody takes it for whole, also if we are killed: of half a layer the index could still be there.
+        match fs::rename(&self.whole, &self.partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.whole)(error)),
+            _ => remove_all(&self.partial),
+        }
+    }
+
     /// Unpacks the layer, with the lock held.
     fn make(&self, blob: &LayerBlob, flavour: Flavour, budget: &Arc<Budget>) -> Result<(), StoreError> {
-        for stale in [&self.whole, &self.partial] {
-            remove_all(stale)?;
-        }
+        self.clear()?;
         let wrong = |reason| StoreError::Layer { diff_id: blob.diff_id.clone(), reason };
         let fs = self.partial.join("fs");
         DirBuilder::new().recursive(true).mode(0o700).create(&fs).map_err(failed(&fs))?;

@@ -5,12 +5,12 @@
 //! another of the same name stand for a layer that somebody made since and uses.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
 
 use super::index::{HEAD_ROOM, Index};
-use super::{Flavour, Place, Store, StoreError, failed, remove_all};
+use super::{Flavour, Place, Store, StoreError, failed};
 
 /// What was removed, and what is left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,12 +107,7 @@ impl Place {
         if lock.try_lock().is_err() || !self.is_the_lock(lock)? || (!was_whole && self.whole().is_some()) {
             return Ok(false);
         }
-        remove_all(&self.partial)?;
-        // From here on nobody takes it for whole, also if we are killed.
-        match fs::rename(&self.whole, &self.partial) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&self.whole)(error)),
-            _ => remove_all(&self.partial)?,
-        }
+        self.clear()?;
         fs::remove_file(&self.lock).map_err(failed(&self.lock))?;
         Ok(true)
     }
