@@ -1,7 +1,7 @@
 //! How fast an image that no daemon has is unpacked, and how soon its first process has run: against `umoci unpack` and
 //! `docker load` of the same image.
 //!
-//! The image is made here, the same each time: 4 layers, 40,000 files, 1.9 GB, most files small and most bytes in large
+//! The image is made here, the same each time: 4 layers, 40,000 files, 2.0 GB, most files small and most bytes in large
 //! ones, a third of each kind text, half compressible, and random. It is an archive as `docker save` writes it, whose layers
 //! are not compressed, and the same as an OCI layout by `skopeo copy`, whose layers are gzip. What is compared takes
 //! turns, after a `sync`, so that nobody pays for what another one left to be written. Archives are in the page cache
