@@ -70,19 +70,19 @@ fn bench() -> Result<()> {
             measure(env!("CARGO_BIN_EXE_slim"), &words, &at("cache"))
         };
         for (image, cold, warm) in [(&archive, 0, 4), (&layout, 1, 5)] {
-            rows[cold].1.push(slim(image)?);
-            rows[warm].1.push(slim(image)?);
+            note(&mut rows[cold], slim(image)?);
+            note(&mut rows[warm], slim(image)?);
             fs::remove_dir_all(at("cache"))?;
         }
         let bundle = at("bundle").display().to_string();
         let image = format!("{}:1", at("layout").display());
         let words = ["unpack", "--image", &image, &bundle].map(str::to_owned);
-        rows[2].1.push(measure("umoci", &words, folder.path())?);
+        note(&mut rows[2], measure("umoci", &words, folder.path())?);
         fs::remove_dir_all(&bundle)?;
         run(&mut Command::new("sync"))?;
         let begun = Instant::now();
         run(docker(&["load", "--quiet", "-i"]).arg(at("image.tar")))?;
-        rows[3].1.push(Measured { seconds: begun.elapsed().as_secs_f64(), cpu: f64::NAN, memory: f64::NAN });
+        note(&mut rows[3], Measured { seconds: begun.elapsed().as_secs_f64(), cpu: f64::NAN, memory: f64::NAN });
         run(&mut docker(&["rmi", NAME]))?;
     }
 
@@ -108,6 +108,12 @@ fn bench() -> Result<()> {
         println!("{name:<22} cold {}, warm {}, {ratio:.0} to 1", spread(&mut cold_seconds), spread(&mut warm_seconds));
     }
     Ok(())
+}
+
+/// Keeps what was measured, and tells it at once: on a machine with other work to do a turn can take many minutes.
+fn note((name, all): &mut (&str, Vec<Measured>), measured: Measured) {
+    println!("{name:<22} {:.3} s, CPU {:.3} s, {:.0} MB", measured.seconds, measured.cpu, measured.memory);
+    all.push(measured);
 }
 
 fn or_unknown(figure: f64) -> String {
