@@ -9,10 +9,12 @@
 
 mod archives;
 mod build;
+mod cache;
 mod daemon;
 mod embedded;
 mod engines;
 mod failures;
+mod hostile;
 mod image;
 mod keep;
 mod leftovers;

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Image, Running, Slim, busybox, docker, docker_output};
+use crate::support::{Image, Running, Slim, busybox, docker, docker_output, until};
 
 /// An image of this machine's daemon as an archive, with a store of its own.
 struct Saved {
@@ -114,6 +114,29 @@ fn a_signal_reaches_the_program_and_nothing_is_left() {
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(saved.folder.path().to_str().unwrap()), "{mounts}");
+}
+
+#[test]
+fn what_a_killed_run_left_is_removed_by_the_next() {
+    let saved = Saved::new(image());
+    let temporary = saved.folder.path().join("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slim"));
+        command.arg("run").arg(saved.source()).args(words).env("XDG_CACHE_HOME", saved.store()).env("TMPDIR", &temporary);
+        command
+    };
+    let script = "echo written > /work/file; echo ready >&2; exec sleep 1000";
+    let mut killed = Running::spawn(run(&["sh", "-c", script]), temporary.clone(), tempfile::tempdir().unwrap());
+    killed.until_it_says("ready");
+    killed.send(Signal::SIGKILL);
+    killed.end();
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 1);
+    // Its container ends a moment after it, and may hold the directory until then.
+    until("the removal", || {
+        assert!(run(&["true"]).status().unwrap().success());
+        std::fs::read_dir(&temporary).unwrap().count() == 0
+    });
 }
 
 #[test]

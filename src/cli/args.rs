@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use super::cache::{CacheArgs, CacheSizeArgs};
 use super::engines::EngineChoice;
-use super::words::parse_duration;
-use crate::image::store::MAX_UNPACKED_SIZE;
+use super::words::{parse_bytes, parse_duration};
 use crate::observe::sensor::Sensor;
 use crate::pack::compression::Compression;
 use crate::plan::KeepLookedAt;
@@ -97,6 +97,9 @@ pub enum Verb {
     /// Run an image that no daemon has, in a container of slim's own
     #[command(args_override_self = true)]
     Run(Box<RunArgs>),
+    /// See what unpacked layers are kept for the next time, or remove them
+    #[command(args_override_self = true)]
+    Cache(CacheArgs),
     /// Find out what this machine lets slim do
     Doctor,
 }
@@ -176,12 +179,15 @@ pub struct RunArgs {
     /// Which of several images, `OS/ARCHITECTURE[/VARIANT]` [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
-    /// Unpack at most so many bytes of an image
-    #[arg(long, value_name = "BYTES", default_value_t = MAX_UNPACKED_SIZE)]
+    /// Unpack at most so much of an image
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "100g")]
     pub max_unpacked_size: u64,
     /// How its registry is spoken to.
     #[command(flatten)]
     pub registry: RegistryArgs,
+    /// What is kept of the unpacked layers.
+    #[command(flatten)]
+    pub cache: CacheSizeArgs,
     /// How it is run.
     #[command(flatten)]
     pub container: ContainerArgs,
@@ -205,8 +211,8 @@ pub struct VerifyArgs {
     /// Where the report goes
     #[arg(long, value_name = "FILE", help_heading = "Verification")]
     pub report: Option<PathBuf>,
-    /// Unpack at most so many bytes of an image that no daemon has
-    #[arg(long, value_name = "BYTES", default_value_t = MAX_UNPACKED_SIZE)]
+    /// Unpack at most so much of an image that no daemon has
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "100g")]
     pub max_unpacked_size: u64,
     /// How registries are spoken to.
     #[command(flatten)]
@@ -247,6 +253,9 @@ pub struct TargetArgs {
     /// Unpack at most so much of an image that comes from a file or a registry
     #[arg(long, value_name = "SIZE", default_value = "100g")]
     pub max_unpacked_size: String,
+    /// What is kept of the unpacked layers.
+    #[command(flatten)]
+    pub cache: CacheSizeArgs,
     /// Keep what this plan says (see `--write-plan`), without running anything
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,

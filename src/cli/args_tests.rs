@@ -140,3 +140,22 @@ fn numbers_and_durations_that_are_none() {
         assert_eq!(complaint(&format!("build app {words}")), message, "{words}");
     }
 }
+
+#[test]
+fn sizes_of_the_cache() {
+    let verb = |words: &str| Cli::read(["slim"].into_iter().chain(words.split_whitespace())).map(|cli| cli.verb);
+    let Ok(Verb::Run(run)) = verb("run --cache-size 1g --cache-size 5m oci:a") else { panic!() };
+    assert_eq!((run.cache.cache_size, run.max_unpacked_size), (5 << 20, 100 << 30));
+    let (_, args) = build("build oci:a --cache-size 0").unwrap();
+    assert_eq!(args.target.cache.cache_size, 0);
+    assert!(complaint("build oci:a --cache-size much").contains("a size is a number and a unit"));
+    for (words, keep) in [("cache prune", 0), ("cache prune --keep 2g", 2 << 30)] {
+        let Ok(Verb::Cache(CacheArgs { action: Some(crate::cli::cache::CacheAction::Prune { keep: found }) })) = verb(words)
+        else {
+            panic!()
+        };
+        assert_eq!(found, keep);
+    }
+    assert!(matches!(verb("cache"), Ok(Verb::Cache(CacheArgs { action: None }))));
+    assert!(verb("cache nonsense").is_err());
+}

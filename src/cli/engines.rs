@@ -13,7 +13,7 @@ use super::progress::Progress;
 use crate::engine::docker::{Engine, EngineError};
 use crate::engine::embedded::Embedded;
 use crate::engine::owner::Owner;
-use crate::engine::workspace::Workspace;
+use crate::engine::workspace::{Swept, Workspace};
 
 /// How long an engine that went away may take to come back.
 const RETURN_PATIENCE: Duration = Duration::from_secs(10);
@@ -145,8 +145,11 @@ impl Engines {
 
 /// Removes what killed runs left: in the daemon, where there is one at hand, and here.
 async fn sweep(engine: Option<&Engine>, progress: &Progress) {
-    // Without the daemon, nothing could be done about images that are noted there.
-    let left = Workspace::sweep(&std::env::temp_dir(), engine.is_some());
+    let left = match engine {
+        Some(_) => Workspace::sweep(&std::env::temp_dir()),
+        // Nothing could be done about images that are noted.
+        None => Swept { directories: Workspace::sweep_without_engine(&std::env::temp_dir()), images: vec![] },
+    };
     let containers = match engine {
         Some(engine) => {
             for image in &left.images {

@@ -90,10 +90,20 @@ impl From<SourceError> for Failure {
     }
 }
 
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        let exit = match error {
+            StoreError::Io { .. } | StoreError::NoHome => Exit::Engine,
+            _ => Exit::Image,
+        };
+        Failure { exit, message: error.to_string() }
+    }
+}
+
 impl From<LocalError> for Failure {
     fn from(error: LocalError) -> Failure {
-        let exit = match &error {
-            LocalError::Store(StoreError::Io { .. } | StoreError::NoHome) => Exit::Engine,
+        let exit = match error {
+            LocalError::Store(error) => return error.into(),
             LocalError::Daemon => Exit::Internal,
             _ => Exit::Image,
         };

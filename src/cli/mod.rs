@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod build;
+pub mod cache;
 pub mod continue_after;
 pub mod doctor;
 mod engines;

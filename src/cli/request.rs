@@ -89,6 +89,8 @@ pub struct BuildRequest {
     pub max_unpacked_size: u64,
     /// Which engine runs it.
     pub engine: EngineChoice,
+    /// Bytes of unpacked layers that are left for the next time.
+    pub cache_size: u64,
     /// Pull it when the daemon hasn't got it.
     pub pull: bool,
     /// How registries are spoken to.
@@ -220,7 +222,7 @@ impl BuildRequest {
     /// # Errors
     /// The first flag that can't be used.
     pub fn new(args: BuildArgs, outside: &dyn Outside) -> Result<BuildRequest, UsageError> {
-        let TargetArgs { image, target, pull, registry, force, platform, max_unpacked_size, plan } = args.target;
+        let TargetArgs { image, target, pull, registry, force, platform, max_unpacked_size, cache, plan } = args.target;
         // clap has seen to it that there is exactly one.
         let (option, name) = match (target, image) {
             (Some(target), _) => ("--target", target),
@@ -243,6 +245,7 @@ impl BuildRequest {
                 .map(i64::unsigned_abs)
                 .map_err(|error| wrong("--max-unpacked-size", &max_unpacked_size, error))?,
             engine: args.engine.engine,
+            cache_size: cache.cache_size,
             pull: pull.unwrap_or(true),
             registries: registry_flags(registry)?,
             force: force.unwrap_or(false),

@@ -42,6 +42,7 @@ fn a_bare_command_line() {
         image: ImageSource::parse("app").unwrap(),
         platform: Platform::of_host(),
         max_unpacked_size: 100 << 30,
+        cache_size: 20 << 30,
         pull: true,
         registries: RegistryFlags::default(),
         force: false,

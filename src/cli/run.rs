@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Cli, GeneralArgs, OutputFormat, Verb};
 use super::build::build;
+use super::cache::{Trim, cache};
 use super::doctor::examine;
 use super::engines::Engines;
 use super::failure::Failure;
@@ -79,11 +80,14 @@ fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
         Verb::Build(arguments) => {
             let request = BuildRequest::new(*arguments, &System).map_err(|error| Failure::usage(error.to_string()))?;
             let shown = Arc::clone(progress);
+            let trim = Trim::after(&request.image, request.cache_size);
             let work = |engines: Arc<Engines>| async move {
                 let summary = build(&engines, request, shown, interrupted()).await?;
                 Ok(Told { text: summary.to_string(), json: summary.to_json(), quiet: summary.names(), exit: Exit::Done })
             };
-            runtime.block_on(with_engines(&general, progress, work))
+            let told = runtime.block_on(with_engines(&general, progress, work));
+            trim.run(&progress.messages);
+            told
         }
         Verb::Verify(arguments) => {
             let request = VerifyRequest::new(*arguments, &System)?;
@@ -93,16 +97,19 @@ fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
         }
         Verb::Run(arguments) => {
             let request = RunRequest::new(*arguments, &System)?;
+            let trim = Trim::after(&request.source, request.cache_size);
             let engines = Engines::new(general.host.clone(), own_executable()?, Arc::clone(progress)).unwatched();
             let exit_code = runtime.block_on(async {
                 let exit_code = run_image(&engines, request, progress).await;
                 let _ = engines.clean_up().await;
                 exit_code
             });
+            trim.run(&progress.messages);
             // Who types nothing is not waited for.
             runtime.shutdown_background();
             return exit_code;
         }
+        Verb::Cache(arguments) => cache(&arguments),
         Verb::Doctor => runtime.block_on(examine(general.host.as_deref(), &own_executable()?)),
     };
     // A thread that still waits for a dead packer must not hold us.

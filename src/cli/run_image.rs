@@ -24,7 +24,10 @@ use crate::image::transport::registry::Access;
 /// A container that was asked for.
 #[derive(Debug)]
 pub struct RunRequest {
-    source: ImageSource,
+    /// Which image.
+    pub source: ImageSource,
+    /// Bytes of unpacked layers that are left for the next time.
+    pub cache_size: u64,
     platform: Platform,
     access: Access,
     max_unpacked_size: u64,
@@ -47,7 +50,8 @@ impl RunRequest {
         }
         let registries = registry_flags(args.registry).map_err(|error| usage(&error))?;
         let access = meaning::access(&registries, &source, []);
-        Ok(RunRequest { source, platform, access, max_unpacked_size: args.max_unpacked_size, options })
+        let (cache_size, max_unpacked_size) = (args.cache.cache_size, args.max_unpacked_size);
+        Ok(RunRequest { source, cache_size, platform, access, max_unpacked_size, options })
     }
 }
 
@@ -56,7 +60,7 @@ impl RunRequest {
 /// # Errors
 /// [`Failure`]: it could not be started.
 pub async fn run_image(engines: &Engines, request: RunRequest, progress: &Arc<Progress>) -> Result<u8, Failure> {
-    let RunRequest { source, platform, access, max_unpacked_size, options } = &request;
+    let RunRequest { source, platform, access, max_unpacked_size, options, .. } = &request;
     let search = Search {
         engine: EngineChoice::Embedded,
         platform,

@@ -1,6 +1,16 @@
-//! Small languages of the command line: durations, and command lines in one word.
+//! Small languages of the command line: sizes, durations, and command lines in one word.
 
 use std::time::Duration;
+
+use crate::engine::options::limits::{SizeError, parse_size};
+
+/// The bytes of a size, such as `20g`.
+///
+/// # Errors
+/// [`SizeError`].
+pub fn parse_bytes(text: &str) -> Result<u64, SizeError> {
+    parse_size(text).map(i64::unsigned_abs)
+}
 
 /// What is wrong with a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

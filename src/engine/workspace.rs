@@ -55,21 +55,29 @@ impl Workspace {
         self.path().join(IMAGES)
     }
 
-    /// Removes the directories in `parent` whose runs are over. What cannot be removed is not ours to remove. Those in which
-    /// images are noted stay, unless it is `with_images`.
+    /// Removes the directories in `parent` whose runs are over. What cannot be removed is not ours to remove.
     #[must_use]
-    pub fn sweep(parent: &Path, with_images: bool) -> Swept {
-        let Ok(entries) = fs::read_dir(parent) else { return Swept::default() };
-        let dead = entries
-            .flatten()
-            .filter(|entry| is_name(&entry.file_name()))
-            .filter_map(|entry| remove_dead(&entry.path(), with_images).ok());
-        dead.fold(Swept::default(), |mut swept, images| {
-            swept.directories += 1;
-            swept.images.extend(images);
-            swept
-        })
+    pub fn sweep(parent: &Path) -> Swept {
+        sweep(parent, true)
     }
+
+    /// As [`Workspace::sweep`], for who has no engine: directories that note images stay for who has one, or nobody would
+    /// remove those images any more. How many were removed.
+    #[must_use]
+    pub fn sweep_without_engine(parent: &Path) -> usize {
+        sweep(parent, false).directories
+    }
+}
+
+fn sweep(parent: &Path, has_engine: bool) -> Swept {
+    let Ok(entries) = fs::read_dir(parent) else { return Swept::default() };
+    let ours = entries.flatten().filter(|entry| is_name(&entry.file_name()));
+    let dead = ours.filter_map(|entry| remove_dead(&entry.path(), has_engine).ok());
+    dead.fold(Swept::default(), |mut swept, images| {
+        swept.directories += 1;
+        swept.images.extend(images);
+        swept
+    })
 }
 
 /// What dead runs left.
@@ -87,7 +95,7 @@ fn is_name(name: &std::ffi::OsStr) -> bool {
 }
 
 /// Removes a dead run's directory; the images that it noted.
-fn remove_dead(directory: &PathBuf, with_images: bool) -> io::Result<Vec<String>> {
+fn remove_dead(directory: &PathBuf, has_engine: bool) -> io::Result<Vec<String>> {
     let metadata = fs::symlink_metadata(directory)?;
     // Only what we made: anybody may put names into a shared directory.
     if !metadata.is_dir() || metadata.uid() != nix::unistd::geteuid().as_raw() {
@@ -99,12 +107,11 @@ fn remove_dead(directory: &PathBuf, with_images: bool) -> io::Result<Vec<String>
     let noted = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(directory.join(IMAGES));
     // A line that was cut by the run's end is no id.
     let _ = noted.and_then(|file| file.take(MAX_IMAGES).read_to_string(&mut images));
-    let images: Vec<String> = images.lines().filter(|line| is_id(line)).map(str::to_owned).collect();
-    if !with_images && !images.is_empty() {
-        return Err(io::ErrorKind::Other.into());
+    if !has_engine && !images.is_empty() {
+        return Err(io::ErrorKind::ResourceBusy.into());
     }
     fs::remove_dir_all(directory)?;
-    Ok(images)
+    Ok(images.lines().filter(|line| is_id(line)).map(str::to_owned).collect())
 }
 
 fn is_id(text: &str) -> bool {
@@ -136,8 +143,8 @@ mod tests {
         let link = parent.path().join("slim-aaaaaaaaaaaaaaaaaaaa");
         std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
 
-        assert_eq!(Workspace::sweep(parent.path(), false), Swept::default());
-        assert_eq!(Workspace::sweep(parent.path(), true), Swept { directories: 1, images: vec![id] });
+        assert_eq!(Workspace::sweep_without_engine(parent.path()), 0, "it notes an image");
+        assert_eq!(Workspace::sweep(parent.path()), Swept { directories: 1, images: vec![id] });
         assert!(!dead.exists());
         assert!(alive.path().join("file").exists() && elsewhere.path().join(LOCK).exists() && link.exists());
         assert!(others.iter().all(|path| path.exists()), "not ours, or not yet locked");
@@ -145,6 +152,10 @@ mod tests {
         let path = alive.path().to_owned();
         drop(alive);
         assert!(!path.exists());
-        assert_eq!(Workspace::sweep(&parent.path().join("missing"), true), Swept::default());
+        let Workspace { directory, _lock } = Workspace::create(parent.path()).unwrap();
+        let dead = directory.keep();
+        drop(_lock);
+        assert_eq!((Workspace::sweep_without_engine(parent.path()), dead.exists()), (1, false));
+        assert_eq!(Workspace::sweep(&parent.path().join("missing")), Swept::default());
     }
 }

@@ -3,6 +3,10 @@
 mod archive;
 mod client;
 mod daemon;
+#[path = "../../src/image/layer/fixture.rs"]
+#[allow(dead_code, reason = "it is for the unit tests too")]
+mod fixture;
+pub mod ground;
 mod image;
 mod proxy;
 mod registry;
@@ -15,6 +19,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use archive::{Entries, digits, entries, exported, layer};
 pub use client::Client;
 pub use daemon::Daemon;
+pub(crate) use fixture::Archive;
+pub use ground::Ground;
 pub use image::{Builder, Image, busybox, debian_tools, large, shell, web};
 pub use proxy::Proxy;
 pub use registry::{Answer, Fake, Passage, Registry};

@@ -8,7 +8,7 @@
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use sha2::{Digest as _, Sha256};
 
@@ -78,15 +78,25 @@ impl Compression {
 /// # Errors
 /// Those of the stream, and [`LayerError::Compression`].
 pub fn decompressed(stream: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
-    let mut stream = BufReader::with_capacity(CHUNK / 2, stream);
+    let (compression, stream) = begin(stream)?;
+    decoder(compression, stream)
+}
+
+/// How a stream is compressed, and all of it.
+fn begin<R: Read>(mut stream: R) -> io::Result<(Compression, impl Read + use<R>)> {
     let mut first = vec![];
     stream.by_ref().take(4).read_to_end(&mut first)?;
     let compression = Compression::of(&first)?;
-    let whole = io::Cursor::new(first).chain(stream);
+    Ok((compression, io::Cursor::new(first).chain(stream)))
+}
+
+fn decoder(compression: Compression, stream: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+    // Who reads more at a time than this holds reads past it.
+    let stream = BufReader::with_capacity(CHUNK / 2, stream);
     Ok(match compression {
-        Compression::None => Box::new(whole),
-        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(whole)),
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(BufReader::new(whole))?),
+        Compression::None => Box::new(stream),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
+        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(stream)?),
     })
 }
 
@@ -151,9 +161,18 @@ pub struct Expected {
 /// The archive in a layer's blob; see the module.
 #[derive(Debug)]
 pub struct LayerStream {
-    chunks: Receiver<io::Result<Vec<u8>>>,
-    chunk: Vec<u8>,
+    chunks: Receiver<io::Result<Chunk>>,
+    chunk: Chunk,
     position: usize,
+    /// What was read goes back, to be filled again.
+    spent: Sender<Vec<u8>>,
+}
+
+/// Room for [`CHUNK`] bytes, of which some are there.
+#[derive(Debug, Default)]
+struct Chunk {
+    room: Vec<u8>,
+    length: usize,
 }
 
 impl LayerStream {
@@ -163,14 +182,15 @@ impl LayerStream {
     /// A thread cannot be started.
     pub fn open(blob: impl Read + Send + 'static, expected: Expected, budget: Arc<Budget>) -> io::Result<LayerStream> {
         let (sender, chunks) = sync_channel(AHEAD);
+        let (spent, room) = channel();
         let read = move || {
-            if let Err(error) = pump(blob, &expected, &budget, &sender) {
+            if let Err(error) = pump(blob, &expected, &budget, &sender, &room) {
                 // Who stopped reading does not want to know.
                 let _ = sender.send(Err(error));
             }
         };
         std::thread::Builder::new().name("decompress".to_owned()).spawn(read)?;
-        Ok(LayerStream { chunks, chunk: vec![], position: 0 })
+        Ok(LayerStream { chunks, chunk: Chunk::default(), position: 0, spent })
     }
 
     /// Reads the rest, so that the digests are verified.
@@ -186,27 +206,50 @@ fn pump(
     blob: impl Read + Send + 'static,
     expected: &Expected,
     budget: &Budget,
-    sender: &SyncSender<io::Result<Vec<u8>>>,
+    sender: &SyncSender<io::Result<Chunk>>,
+    spent: &Receiver<Vec<u8>>,
 ) -> io::Result<()> {
     let (told, digests) = sync_channel(1);
-    let mut stream = decompressed(Hashing { inner: blob, hasher: Sha256::new(), told })?;
+    let (compression, blob) = begin(blob)?;
+    // Hashing is half of all work here: a blob that is not compressed has the digest of its archive, and one of which no
+    // digest is told need have none.
+    let is_hashed = compression != Compression::None && expected.digest.is_some();
+    let mut stream = match is_hashed {
+        true => decoder(compression, Hashing { inner: blob, hasher: Sha256::new(), told })?,
+        false => decoder(compression, blob)?,
+    };
     let mut hasher = Sha256::new();
     loop {
-        let mut chunk = vec![];
-        stream.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)?;
-        if chunk.is_empty() {
+        let mut room = spent.try_recv().unwrap_or_else(|_| vec![0; CHUNK]);
+        let length = fill(&mut stream, &mut room)?;
+        if length == 0 {
             break;
         }
-        budget.take(chunk.len() as u64)?;
-        hasher.update(&chunk);
-        if sender.send(Ok(chunk)).is_err() {
+        budget.take(length as u64)?;
+        hasher.update(&room[..length]);
+        if sender.send(Ok(Chunk { room, length })).is_err() {
             return Ok(());
         }
     }
-    verify("digest of a layer's archive (its diffID)", expected.diff_id.as_deref(), || digest_text(hasher))?;
+    let of_archive = digest_text(hasher);
+    verify("digest of a layer's archive (its diffID)", expected.diff_id.as_deref(), || of_archive.clone())?;
     // A decompressor is done before the end of the file was seen; nothing may follow.
-    let found = || digests.recv().unwrap_or_else(|_| "cut off".to_owned());
+    let found = || if is_hashed { digests.recv().unwrap_or_else(|_| "cut off".to_owned()) } else { of_archive.clone() };
     verify("digest of a layer", expected.digest.as_deref(), found)
+}
+
+/// Reads until the room is full or the stream ends.
+fn fill(stream: &mut impl Read, room: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < room.len() {
+        match stream.read(&mut room[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
 }
 
 fn verify(what: &'static str, expected: Option<&str>, found: impl FnOnce() -> String) -> io::Result<()> {
@@ -217,13 +260,16 @@ fn verify(what: &'static str, expected: Option<&str>, found: impl FnOnce() -> St
 
 impl Read for LayerStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.position == self.chunk.len() {
-            match self.chunks.recv() {
-                Ok(chunk) => (self.chunk, self.position) = (chunk?, 0),
-                Err(_) => return Ok(0),
+        while self.position == self.chunk.length {
+            let Ok(chunk) = self.chunks.recv() else { return Ok(0) };
+            let Chunk { room, .. } = std::mem::replace(&mut self.chunk, chunk?);
+            self.position = 0;
+            if !room.is_empty() {
+                // Nobody wants it back at the end.
+                let _ = self.spent.send(room);
             }
         }
-        let rest = &self.chunk[self.position..];
+        let rest = &self.chunk.room[self.position..self.chunk.length];
         let length = rest.len().min(buffer.len());
         buffer[..length].copy_from_slice(&rest[..length]);
         self.position += length;

@@ -124,15 +124,9 @@ impl Disk {
     /// Sets what the index says: whiteouts and opaque directories, owners, modes, attributes and times. Directories come
     /// after what they hold, as each change in them would change their time. An error comes with its path.
     pub(super) fn describe(&mut self, index: &Index) -> Result<(), (Vec<u8>, Errno)> {
-        let mut paths: Vec<Vec<u8>> = Vec::with_capacity(index.records.len());
-        for record in &index.records {
-            let path = match paths.get(record.entry.parent as usize) {
-                Some(parent) => [parent, &b"/"[..], &record.entry.name].concat(),
-                None => vec![],
-            };
-            paths.push(path);
-        }
-        for (record, path) in index.records.iter().zip(paths).rev() {
+        // One path at a time: all of them at once could be more than there is memory for.
+        for (number, record) in index.records.iter().enumerate().rev() {
+            let path = index.path(number as u32);
             self.describe_one(record, &path).map_err(|error| (path, error))?;
         }
         Ok(())

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use super::index::{Effect, Index, Record, blank};
+use super::index::{Effect, Index, Record, blank, bytes_on_disk};
 use crate::escape::escape;
 use crate::image::tree::{Entry, Kind, Xattr};
 
@@ -23,6 +23,11 @@ const MAX_PATH: usize = 4096;
 const MAX_NAME: usize = 255;
 /// The most entries of a layer.
 pub(super) const MAX_ENTRIES: usize = 2_000_000;
+/// The most bytes of all paths of a layer together. Compressed archives of a few megabytes can have any number of long
+/// paths; 2 million entries of a real image have a third of this.
+const MAX_PATHS: usize = 512 << 20;
+/// The most bytes of all extended attributes of a layer together; they stay in memory until the layer is done.
+const MAX_XATTRS: usize = 64 << 20;
 
 /// Why a path of an archive cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -51,6 +56,12 @@ pub enum PathError {
     /// Too many.
     #[error("a layer has more than {MAX_ENTRIES} entries")]
     TooMany,
+    /// Too many long paths.
+    #[error("the paths of a layer have more than {} MiB", MAX_PATHS >> 20)]
+    Paths,
+    /// Too many large attributes.
+    #[error("the extended attributes of a layer have more than {} MiB", MAX_XATTRS >> 20)]
+    Xattrs,
 }
 
 /// A node of the draft.
@@ -77,6 +88,9 @@ enum Present {
 struct Node {
     parent: NodeId,
     name: Vec<u8>,
+    /// Names in its path, and bytes of it.
+    depth: usize,
+    length: usize,
     present: Present,
     /// What is below is taken away.
     is_whiteout: bool,
@@ -91,6 +105,9 @@ pub(super) struct Draft {
     nodes: Vec<Option<Node>>,
     inodes: Vec<(Entry, u32)>,
     alive: usize,
+    /// Bytes of the paths of all nodes that ever were, and of all attributes.
+    path_bytes: usize,
+    xattr_bytes: usize,
 }
 
 /// A node that was taken out of the draft: what has to be removed from the disk.
@@ -119,12 +136,14 @@ impl Draft {
         let root = Node {
             parent: ROOT,
             name: vec![],
+            depth: 0,
+            length: 0,
             present: Present::Implied,
             is_whiteout: false,
             is_opaque: false,
             children: HashMap::new(),
         };
-        Draft { nodes: vec![Some(root)], inodes: vec![], alive: 1 }
+        Draft { nodes: vec![Some(root)], inodes: vec![], alive: 1, path_bytes: 0, xattr_bytes: 0 }
     }
 
     fn node(&self, id: NodeId) -> &Node {
@@ -143,14 +162,6 @@ impl Draft {
             id = self.node(id).parent;
         }
         names.iter().rev().flat_map(|name| [b"/", &name[..]].concat()).collect()
-    }
-
-    fn depth(&self, mut id: NodeId) -> usize {
-        let mut depth = 0;
-        while id != ROOT {
-            (id, depth) = (self.node(id).parent, depth + 1);
-        }
-        depth
     }
 
     /// The directory that `path` is in, made where there is none (what was made is told, the highest first), and the
@@ -205,7 +216,8 @@ impl Draft {
                 Present::Inode(_) | Present::LinkBelow(_) => return Err(PathError::BelowFile(text())),
             }
         }
-        if self.depth(at) >= MAX_DEPTH {
+        let directory = self.node(at);
+        if directory.depth >= MAX_DEPTH || directory.length + 1 + last.len() > MAX_PATH {
             return Err(PathError::Path(text()));
         }
         Ok(Some((at, last)))
@@ -215,15 +227,22 @@ impl Draft {
         self.alive += 1;
         let id = u32::try_from(self.nodes.len()).ok().filter(|_| self.nodes.len() < 2 * MAX_ENTRIES);
         let id = id.filter(|_| self.alive <= MAX_ENTRIES).ok_or(PathError::TooMany)?;
-        let node = Node { parent, name: name.to_vec(), present, is_whiteout: false, is_opaque: false, children: HashMap::new() };
+        let (depth, length) = (self.node(parent).depth + 1, self.node(parent).length + 1 + name.len());
+        self.path_bytes += length;
+        if self.path_bytes > MAX_PATHS {
+            return Err(PathError::Paths);
+        }
+        let (name, children) = (name.to_vec(), HashMap::new());
+        let node = Node { parent, name: name.clone(), depth, length, present, is_whiteout: false, is_opaque: false, children };
         self.nodes.push(Some(node));
-        self.node_mut(parent).children.insert(name.to_vec(), id);
+        self.node_mut(parent).children.insert(name, id);
         Ok(id)
     }
 
     /// Puts an entry at a name, in place of what is there, which is told (the deepest first); a directory stays one.
     pub(super) fn put(&mut self, parent: NodeId, name: &[u8], mut entry: Entry) -> Result<(NodeId, Vec<Removed>), PathError> {
         entry.name.clear();
+        self.count_xattrs(&entry.xattrs)?;
         let is_directory = entry.kind == Kind::Directory;
         let present = |draft: &mut Draft, entry: Entry| {
             if is_directory {
@@ -241,6 +260,11 @@ impl Draft {
         }
         let present = present(self, entry)?;
         self.replace(parent, name, present)
+    }
+
+    fn count_xattrs(&mut self, xattrs: &[Xattr]) -> Result<(), PathError> {
+        self.xattr_bytes += xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum::<usize>();
+        if self.xattr_bytes > MAX_XATTRS { Err(PathError::Xattrs) } else { Ok(()) }
     }
 
     fn replace(&mut self, parent: NodeId, name: &[u8], present: Present) -> Result<(NodeId, Vec<Removed>), PathError> {
@@ -316,6 +340,7 @@ impl Draft {
         if self.node(parent).children.get(name) == Some(&other) {
             return Ok((None, vec![]));
         }
+        self.count_xattrs(&entry.xattrs)?;
         let (_, removed) = self.replace(parent, name, Present::Inode(inode))?;
         let (file, names) = &mut self.inodes[inode as usize];
         *names += 1;
@@ -392,7 +417,7 @@ impl Draft {
     /// All that the layer says; children in the order of their names.
     pub(super) fn finish(&self) -> Index {
         let is_named = |(_, names): &&(Entry, u32)| *names > 0;
-        let bytes = self.inodes.iter().filter(is_named).map(|(entry, _)| entry.size).sum();
+        let bytes = self.inodes.iter().filter(is_named).map(|(entry, _)| bytes_on_disk(entry.size)).sum();
         let mut index = Index { records: vec![], bytes };
         let mut stack = vec![(ROOT, 0)];
         while let Some((id, parent)) = stack.pop() {

@@ -5,12 +5,15 @@
 //! parents before what they hold. The head tells how many there are, so an index that was cut off is none.
 
 use serde::{Deserialize, Serialize};
-use slim_sensor::wire::{FrameReader, WireError, put_message};
+use slim_sensor::wire::{Frame, FrameReader, WireError, put_message};
 
 use crate::image::tree::{Entry, Kind};
 
 /// Changes with what is on the disk; a layer with another version is unpacked again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// The head of an index is within so many bytes of its beginning.
+pub(super) const HEAD_ROOM: u64 = 64;
 
 /// What a layer does at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +53,15 @@ struct Head {
 pub struct Index {
     /// The root first.
     pub records: Vec<Record>,
-    /// Bytes of all contents.
+    /// Bytes that the contents take on a disk, holes included: see [`bytes_on_disk`].
     pub bytes: u64,
+}
+
+/// Bytes that a file of `size` bytes takes where blocks have 4 KiB, as nearly everywhere: a bound for many small files
+/// would be far off otherwise.
+#[must_use]
+pub fn bytes_on_disk(size: u64) -> u64 {
+    size.saturating_add(4095) & !4095
 }
 
 /// Why an index cannot be used: the layer has to be unpacked again.
@@ -105,13 +115,7 @@ impl Index {
             frames.feed(chunk);
             while let Some(frame) = frames.next_frame()? {
                 match head {
-                    None => {
-                        let found: Head = frame.message()?;
-                        if found.version != VERSION {
-                            return Err(IndexError::Version(found.version));
-                        }
-                        head = Some(found);
-                    }
+                    None => head = Some(Head::of(&frame)?),
                     Some(_) => records.push(frame.message()?),
                 }
             }
@@ -122,6 +126,24 @@ impl Index {
             return Err(IndexError::Damaged);
         }
         Ok(Index { records, bytes: head.bytes })
+    }
+
+    /// [`Index::bytes`] of an index of which only the beginning was read.
+    ///
+    /// # Errors
+    /// [`IndexError`]
+    pub(super) fn bytes_of_beginning(beginning: &[u8]) -> Result<u64, IndexError> {
+        let mut frames = FrameReader::default();
+        frames.feed(beginning);
+        let frame = frames.next_frame()?.ok_or(IndexError::Damaged)?;
+        Ok(Head::of(&frame)?.bytes)
+    }
+}
+
+impl Head {
+    fn of(frame: &Frame<'_>) -> Result<Head, IndexError> {
+        let head: Head = frame.message()?;
+        if head.version == VERSION { Ok(head) } else { Err(IndexError::Version(head.version)) }
     }
 }
 
@@ -176,6 +198,9 @@ mod tests {
         };
         let bytes = index.to_bytes();
         assert_eq!(Index::from_bytes(&bytes).unwrap(), index);
+        let beginning = &bytes[..bytes.len().min(HEAD_ROOM as usize)];
+        assert_eq!(Index::bytes_of_beginning(beginning).unwrap(), 7);
+        assert!(Index::bytes_of_beginning(&bytes[..3]).is_err());
         for length in 0..bytes.len() {
             assert!(Index::from_bytes(&bytes[..length]).is_err(), "{length}");
         }

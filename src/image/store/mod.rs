@@ -29,10 +29,10 @@ mod tests;
 mod unpack;
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,16 +40,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 
-use self::index::{Effect, Index};
-pub use self::prune::Pruned;
+use self::index::{Effect, Index, Record};
+pub use self::prune::{Held, Pruned};
 pub use self::unpack::UnpackError;
 use super::layer::compression::{Budget, LayerStream};
 use super::transport::{LayerBlob, LayeredImage};
 use crate::image::read_files::ReadError;
 use crate::image::tree::Kind;
-
-/// What is unpacked at most of an image where nothing is said.
-pub const MAX_UNPACKED_SIZE: u64 = 100_000_000_000;
 
 /// What the files of a layer are like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,7 +61,9 @@ impl Flavour {
     /// All of them.
     pub const ALL: [Flavour; 2] = [Flavour::Root, Flavour::User];
 
-    fn name(self) -> &'static str {
+    /// In one word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Flavour::Root => "root",
             Flavour::User => "user",
@@ -142,6 +141,12 @@ impl Store {
         for flavour in Flavour::ALL {
             let path = root.join("layers").join(flavour.name()).join("sha256");
             builder.create(&path).map_err(failed(&path))?;
+        }
+        // The directory may have been there before, and open to all.
+        let layers = root.join("layers");
+        let mode = fs::metadata(&layers).map_err(failed(&layers))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            fs::set_permissions(&layers, Permissions::from_mode(0o700)).map_err(failed(&layers))?;
         }
         let root = root.canonicalize().map_err(failed(root))?;
         Ok(Store { root })
@@ -259,12 +264,20 @@ impl Place {
         loop {
             let file = File::options().create(true).truncate(false).write(true).open(&self.lock).map_err(failed(&self.lock))?;
             take(&file).map_err(failed(&self.lock))?;
-            let held = file.metadata().map_err(failed(&self.lock))?;
-            match fs::metadata(&self.lock) {
-                Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => return Ok(file),
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&self.lock)(error)),
-                _ => {}
+            if self.is_the_lock(&file)? {
+                return Ok(file);
             }
+        }
+    }
+
+    /// Whether a file that is held is the lock still: whoever held it before may have removed it, and others have made
+    /// and taken a new one since.
+    fn is_the_lock(&self, held: &File) -> Result<bool, StoreError> {
+        let held = held.metadata().map_err(failed(&self.lock))?;
+        match fs::metadata(&self.lock) {
+            Ok(named) => Ok((named.dev(), named.ino()) == (held.dev(), held.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed(&self.lock)(error)),
         }
     }
 
@@ -281,11 +294,19 @@ impl Place {
         Some(index)
     }
 
+    /// Removes all that is there, with the lock held.
+    fn clear(&self) -> Result<(), StoreError> {
+        remove_all(&self.partial)?;
+        // From here on nobody takes it for whole, also if we are killed: of half a layer the index could still be there.
+        match fs::rename(&self.whole, &self.partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.whole)(error)),
+            _ => remove_all(&self.partial),
+        }
+    }
+
     /// Unpacks the layer, with the lock held.
     fn make(&self, blob: &LayerBlob, flavour: Flavour, budget: &Arc<Budget>) -> Result<(), StoreError> {
-        for stale in [&self.whole, &self.partial] {
-            remove_all(stale)?;
-        }
+        self.clear()?;
         let wrong = |reason| StoreError::Layer { diff_id: blob.diff_id.clone(), reason };
         let fs = self.partial.join("fs");
         DirBuilder::new().recursive(true).mode(0o700).create(&fs).map_err(failed(&fs))?;
@@ -320,22 +341,19 @@ fn remove_all(path: &Path) -> Result<(), StoreError> {
 /// Whether all files are as long as the index says.
 fn has_all_sizes(files: &Path, index: &Index) -> bool {
     let Ok(root) = File::open(files) else { return false };
-    let mut paths: Vec<Vec<u8>> = vec![];
     let mut last: Option<(u32, std::os::fd::OwnedFd)> = None;
-    for record in &index.records {
-        let entry = &record.entry;
-        let path = paths.get(entry.parent as usize).map_or(vec![], |parent| [parent, &b"/"[..], &entry.name].concat());
-        if record.effect == Effect::Put && entry.kind == Kind::File {
-            if last.as_ref().is_none_or(|(parent, _)| *parent != entry.parent) {
-                let Ok(directory) = disk::open_below(root.as_fd(), &paths[entry.parent as usize]) else { return false };
-                last = Some((entry.parent, directory));
-            }
-            let status = last.as_ref().map(|(_, fd)| fstatat(fd, &entry.name[..], AtFlags::AT_SYMLINK_NOFOLLOW));
-            if !status.is_some_and(|status| status.is_ok_and(|status| status.st_size.unsigned_abs() == entry.size)) {
-                return false;
-            }
+    for Record { entry, .. } in index.records.iter().filter(|record| record.effect == Effect::Put) {
+        if entry.kind != Kind::File {
+            continue;
         }
-        paths.push(path);
+        if last.as_ref().is_none_or(|(parent, _)| *parent != entry.parent) {
+            let Ok(directory) = disk::open_below(root.as_fd(), &index.path(entry.parent)) else { return false };
+            last = Some((entry.parent, directory));
+        }
+        let status = last.as_ref().map(|(_, fd)| fstatat(fd, &entry.name[..], AtFlags::AT_SYMLINK_NOFOLLOW));
+        if !status.is_some_and(|status| status.is_ok_and(|status| status.st_size.unsigned_abs() == entry.size)) {
+            return false;
+        }
     }
     true
 }

@@ -307,6 +307,27 @@ fn hostile_paths_are_refused() {
     fixture.is_untouched();
 }
 
+/// A few megabytes, compressed, that would fill any memory: attributes, and paths that links make longer than the
+/// archive says.
+#[test]
+fn what_would_fill_the_memory_is_refused() {
+    let fixture = Fixture::new();
+    let value = vec![b'x'; 500 << 10];
+    let attributes = (0..140).fold(Archive::default(), |archive, number| {
+        archive.records(&[("SCHILY.xattr.user.x", &value)]).file(&format!("f{number}"), b"")
+    });
+    fixture.refuses(attributes, "the extended attributes of a layer have more than 64 MiB");
+    // Each link leads to a directory that is 2,000 bytes deeper than the last.
+    let deep = format!("{}/", "d".repeat(200)).repeat(10);
+    let mut archive = Archive::default();
+    for (link, next) in [("", "a"), ("a/", "b"), ("b/", "c")] {
+        let target = format!("{link}{deep}");
+        archive = archive.records(&[("path", target.as_bytes())]).directory("x", 0o755);
+        archive = archive.records(&[("linkpath", target.as_bytes())]).symlink(next, "x");
+    }
+    fixture.refuses(archive, "cannot be a path");
+}
+
 #[test]
 fn archives_that_lie_are_refused_and_leave_nothing() {
     let fixture = Fixture::new();
@@ -363,6 +384,15 @@ fn a_layer_is_unpacked_once_by_many_at_a_time() {
 }
 
 #[test]
+fn a_store_that_was_open_to_all_is_not_any_more() {
+    let fixture = Fixture::new();
+    let layers = fixture.store.root().join("layers");
+    fs::set_permissions(&layers, Permissions::from_mode(0o755)).unwrap();
+    Store::open(fixture.store.root()).unwrap();
+    assert_eq!(fs::metadata(&layers).unwrap().mode() & 0o777, 0o700);
+}
+
+#[test]
 fn what_a_crash_left_is_made_again() {
     let fixture = Fixture::new();
     let layers = [Archive::default().file("a", b"content").finish()];
@@ -393,7 +423,8 @@ fn what_a_crash_left_is_made_again() {
 fn the_least_recently_used_goes_first_and_what_is_in_use_stays() {
     let fixture = Fixture::new();
     let layer = |name: &str, bytes: usize| vec![Archive::default().file(name, &vec![7; bytes]).finish()];
-    let (old, new, held) = (layer("old", 1000), layer("new", 2000), layer("held", 4000));
+    // Bytes count in whole blocks.
+    let (old, new, held) = (layer("old", 4096), layer("new", 5000), layer("held", 12_288));
     let held = fixture.unpack(&held).unwrap();
     let stored = [fixture.unpack(&old).unwrap(), fixture.unpack(&new).unwrap()];
     let long_ago = |layer: &StoredLayer, seconds| {
@@ -405,11 +436,56 @@ fn the_least_recently_used_goes_first_and_what_is_in_use_stays() {
     drop(stored);
     let leftover = fixture.store.directory(Flavour::User).join(format!("{}.partial", "0".repeat(64)));
     fs::create_dir_all(leftover.join("fs/x")).unwrap();
-    assert_eq!(fixture.store.prune(6000).unwrap(), Pruned { layers: 1, bytes: 1000, left: 6000 });
-    assert!(!leftover.exists() && held[0].files.exists());
-    assert_eq!(fixture.store.prune(0).unwrap(), Pruned { layers: 1, bytes: 2000, left: 4000 });
+    // As another version of slim would leave it: its index means nothing to us.
+    let foreign = fixture.store.directory(Flavour::User).join("1".repeat(64));
+    fs::create_dir_all(foreign.join("fs/x")).unwrap();
+    fs::write(foreign.join("index"), b"of the future").unwrap();
+    let bytes: Vec<u64> = fixture.store.layers().unwrap().iter().map(|layer| layer.bytes).collect();
+    assert_eq!((bytes.len(), bytes.iter().sum::<u64>()), (3, 24_576));
+    assert_eq!(fixture.store.prune(20_480).unwrap(), Pruned { layers: 1, bytes: 4096, left: 20_480, in_use: 1 });
+    assert!(!leftover.exists() && !foreign.exists() && held[0].files.exists());
+    assert_eq!(fixture.store.prune(0).unwrap(), Pruned { layers: 1, bytes: 8192, left: 12_288, in_use: 1 });
     drop(held);
-    assert_eq!(fixture.store.prune(0).unwrap(), Pruned { layers: 1, bytes: 4000, left: 0 });
+    assert_eq!(fixture.store.prune(0).unwrap(), Pruned { layers: 1, bytes: 12_288, left: 0, in_use: 0 });
+    assert_eq!(fs::read_dir(fixture.store.directory(Flavour::User)).unwrap().count(), 0);
+}
+
+/// Two remove the same layer: one is slower, and when it gets the lock that it opened, the layer is another's again.
+#[test]
+fn a_layer_that_was_made_again_meanwhile_is_not_removed_by_its_old_lock() {
+    let fixture = Fixture::new();
+    let layers = [Archive::default().file("a", b"content").finish()];
+    drop(fixture.unpack(&layers).unwrap());
+    let digits = image(&layers).layers[0].diff_id["sha256:".len()..].to_owned();
+    let place = Place::new(fixture.store.directory(Flavour::User), &digits);
+    let slow = File::options().write(true).open(&place.lock).unwrap();
+    assert_eq!(fixture.store.prune(0).unwrap().layers, 1);
+    let used = fixture.unpack(&layers).unwrap();
+    assert!(!place.remove_by(&slow, true).unwrap());
+    assert_eq!(fs::read(used[0].files.join("a")).unwrap(), b"content");
+    assert!(place.lock.exists());
+}
+
+/// Several slims use the same layers, and each removes all that it can when it is done.
+#[test]
+fn what_is_in_use_is_not_lost_to_those_who_remove() {
+    let fixture = Fixture::new();
+    let layers: Vec<Vec<u8>> = (0..3).map(|number| Archive::default().file("a", &[number; 5000]).finish()).collect();
+    let work = |first: usize| {
+        let store = Store::open(fixture.store.root()).unwrap();
+        for turn in 0..40 {
+            let wanted = [layers[(first + turn) % 3].clone(), layers[(first + turn + 1) % 3].clone()];
+            let stored = store.unpack(&image(&wanted), Flavour::User, 1 << 30, &|_, _| ()).unwrap();
+            for (layer, archive) in stored.iter().zip(&wanted) {
+                let content = fs::read(layer.files.join("a")).unwrap();
+                assert_eq!((content.len(), content[0]), (5000, archive[512]));
+            }
+            store.prune(if turn % 2 == 0 { 0 } else { 8192 }).unwrap();
+            assert!(stored.iter().all(|layer| layer.files.join("a").exists()));
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|first| drop(scope.spawn(move || work(first)))));
+    fixture.store.prune(0).unwrap();
     assert_eq!(fs::read_dir(fixture.store.directory(Flavour::User)).unwrap().count(), 0);
 }
 

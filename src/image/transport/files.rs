@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::section::Section;
@@ -19,6 +20,8 @@ use crate::image::tree::Kind;
 const MAX_MEMBERS: usize = 100_000;
 /// The most links from a member to its content.
 const MAX_LINKS: usize = 8;
+/// Longer names are nobody's that we look for, and 100,000 of them would fill the memory.
+const MAX_NAME: usize = 4096;
 
 /// Gives files by their relative names.
 pub trait Files {
@@ -60,7 +63,8 @@ impl Files for Directory {
     fn find(&self, name: &str) -> Result<Option<Section>, TransportError> {
         let path = self.0.join(name);
         let failed = |reason| TransportError::Read { name: path.display().to_string(), reason };
-        match File::open(&path) {
+        // A pipe in the place of a file would hold us forever.
+        match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path) {
             Ok(file) if file.metadata().is_ok_and(|status| status.is_file()) => Section::of_file(file).map(Some).map_err(failed),
             Ok(_) => Err(failed(io::Error::other("it is not a regular file"))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -106,7 +110,10 @@ impl Archive {
         let mut reader = TarReader::new(whole.clone());
         let mut members = HashMap::new();
         while let Some(member) = reader.next_member()? {
-            // Names that are no text are nobody's that we look for.
+            if member.path.len() > MAX_NAME || member.link.len() > MAX_NAME {
+                continue;
+            }
+            // Neither are names that are no text.
             let Ok(path) = String::from_utf8(member.path) else { continue };
             let Some(name) = join("", &path) else { continue };
             let link = || String::from_utf8(member.link.clone()).ok();
@@ -188,6 +195,17 @@ mod tests {
 
     use super::*;
     use crate::image::layer::fixture;
+
+    #[test]
+    fn a_pipe_or_a_device_in_a_layout_is_an_error_and_waits_for_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&folder.path().join("index.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("oci-layout")).unwrap();
+        let files = Directory(folder.path().to_owned());
+        for name in ["index.json", "oci-layout"] {
+            assert!(files.document(name).unwrap_err().to_string().contains("it is not a regular file"), "{name}");
+        }
+    }
 
     #[test]
     fn what_cannot_be_passed_over_goes_to_a_file_of_bounded_size() {
