@@ -18,9 +18,11 @@ mod listening;
 mod memory;
 mod mounted;
 mod opens;
+mod origin;
 mod process;
 mod running;
 mod telling;
+mod threads;
 mod watch;
 mod worker;
 

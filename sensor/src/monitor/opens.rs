@@ -12,7 +12,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fanotify::low_level::{
@@ -26,7 +26,7 @@ use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 use super::mounted::Mounts;
 use super::process;
 use super::running::Running;
-use super::telling::{Telling, Used, User};
+use super::telling::{Program, Telling, Used, User};
 use crate::kernel;
 use crate::mountinfo::Mount;
 use crate::wire::{Access, Fanotify, Sense};
@@ -155,7 +155,7 @@ impl Opens {
             match nix::unistd::read(&self.group, &mut buffer) {
                 Ok(0) | Err(nix::errno::Errno::EAGAIN) => break,
                 Ok(length) => {
-                    let mut last = Last::default();
+                    let mut last = None;
                     walk(&buffer[..length]).for_each(|event| self.tell(event, &mut last, telling));
                     // There were no more.
                     if length < buffer.len() {
@@ -184,14 +184,18 @@ impl Opens {
             return;
         }
         telling.count_open();
-        if last.process != event.process {
-            let look = || process::link(event.process, "exe").unwrap_or_default().into();
-            *last = Last { process: event.process, executable: self.running.executable(event.process).unwrap_or_else(look) };
-        }
-        let executable: &[u8] = match is_own(&last.executable) {
-            false => &last.executable,
+        let known = last.take().filter(|(process, _)| *process == event.process).map(|(_, program)| program);
+        let known = known.or_else(|| self.running.program(event.process));
+        let program = known.unwrap_or_else(|| telling.program(&process::link(event.process, "exe").unwrap_or_default()));
+        let (_, program) = last.insert((event.process, program));
+        let nobody;
+        let program = match is_own(program.executable()) {
+            false => &*program,
             // A stub that is about to become the program, and not yet known as that.
-            true if event.mask & FAN_OPEN_EXEC != 0 => b"",
+            true if event.mask & FAN_OPEN_EXEC != 0 => {
+                nobody = telling.program(b"");
+                &nobody
+            }
             true => return,
         };
         let (Some(path), Ok(opened)) = (resolved(file.as_fd()), kernel::opened(file.as_fd())) else {
@@ -206,21 +210,17 @@ impl Opens {
             _ if opened.is_directory => Access::List,
             _ => Access::Open,
         };
-        let user = User { session: 0, process: event.process, executable };
+        let user = User { session: 0, process: event.process, program };
         telling.used(user, Used { access, sense: Sense::Fanotify, root: b"", base: b"", path: &path }, || true);
         // It is about to be another program.
         if access == Access::Exec {
-            *last = Last::default();
+            *last = None;
         }
     }
 }
 
-/// Whose the last event was. Many come from one process in a row, whose executable is looked up once.
-#[derive(Default)]
-struct Last {
-    process: i32,
-    executable: Arc<[u8]>,
-}
+/// Whose the last event was. Many come from one process in a row, whose program is looked up once.
+type Last = Option<(i32, Program)>;
 
 /// The path of an open file.
 fn resolved(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
