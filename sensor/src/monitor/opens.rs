@@ -12,7 +12,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use fanotify::low_level::{
@@ -20,7 +20,9 @@ use fanotify::low_level::{
     FAN_OPEN_EXEC, FAN_Q_OVERFLOW, FAN_UNLIMITED_MARKS, FAN_UNLIMITED_QUEUE, O_CLOEXEC, O_LARGEFILE, O_RDONLY, fanotify_init,
     fanotify_mark,
 };
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use super::mounted::Mounts;
@@ -35,7 +37,7 @@ use crate::wire::{Access, Fanotify, Sense};
 /// fd i32, pid i32.
 const EVENT: usize = 24;
 /// Events are left to wait for so long. Where the first sense knows what runs, it is a matter of cost alone; ...
-const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE: Duration = Duration::from_millis(4);
 /// ... without it, it must be less than most processes live, as their programs are to be told.
 const PAUSE_ALONE: Duration = Duration::from_micros(200);
 /// Events read at once.
@@ -224,12 +226,16 @@ type Last = Option<(i32, Program)>;
 
 /// The path of an open file.
 fn resolved(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
-    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok().map(|path| path.into_os_string().into_vec())
+    // Kept open, as the way to it is half of the cost.
+    static OWN: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    let way = || nix::fcntl::open("/proc/self/fd", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
+    let own = OWN.get_or_init(way).as_ref()?;
+    nix::fcntl::readlinkat(own, file.as_raw_fd().to_string().as_str()).ok().map(OsStringExt::into_vec)
 }
 
 /// Whether this is the program that we are too: a stub before it becomes the target.
 pub(super) fn is_own(executable: &[u8]) -> bool {
-    static OWN: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    static OWN: OnceLock<Vec<u8>> = OnceLock::new();
     executable == OWN.get_or_init(|| process::link(std::process::id() as i32, "exe").unwrap_or_default())
 }
 
