@@ -110,7 +110,7 @@ impl Changes {
     }
 }
 
-/// A call is about to change what is at this path.
+/// A call is about to change what is at this path, or below it.
 pub(super) fn note_change(path: &[u8]) {
     // Where shell scripts write to all the time.
     if path != b"/dev/null" {
@@ -196,6 +196,10 @@ impl Threads {
     }
 
     fn next(&self, path: &[u8]) -> Next {
+        // There a path means what somebody else runs.
+        if path.starts_with(b"/proc/") {
+            return Next::Unknown;
+        }
         let changes = CHANGES.count();
         match self.meanings.get(path).filter(|meaning| meaning.changes == changes) {
             Some(meaning) => meaning.program.clone().map_or(Next::Unknown, |program| Next::Known { program, changes }),
@@ -232,4 +236,60 @@ fn is_executed(process: i32, path: &[u8]) -> bool {
     let folder = PathBuf::from(format!("/proc/{process}"));
     let named = folder.join("root").join(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
     file(folder.join("exe")).is_some_and(|executed| file(named) == Some(executed))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Child, ChildStdin, Command, Stdio};
+
+    use super::*;
+
+    /// A shell that becomes `cat` when it is told to.
+    fn shell() -> (Child, ChildStdin, i32) {
+        let mut shell = Command::new("/bin/sh");
+        let shell = shell.args(["-c", "echo; read line; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = shell.spawn().expect("sh");
+        let (input, id) = (shell.stdin.take().expect("input"), shell.id() as i32);
+        // Until it runs.
+        shell.stdout.as_mut().expect("output").read_exact(&mut [0]).expect("line");
+        (shell, input, id)
+    }
+
+    #[test]
+    fn a_program_is_known_after_the_first_of_its_path() {
+        let (mut threads, telling) = (Threads::default(), Telling::default());
+        let cat = ["/usr/bin/cat", "/bin/cat"].into_iter().find(|path| std::fs::exists(path).is_ok_and(|is| is)).expect("cat");
+        let mut ways = vec![];
+        for (changes, executes) in [(false, true), (false, true), (false, false), (true, true), (false, true)] {
+            let (mut child, mut input, id) = shell();
+            let before = threads.of(id, &telling, None).expect("shell").clone();
+            threads.origins = Origins::default();
+            assert_eq!((before.process, before.mark.is_some()), (id, true));
+            if changes {
+                note_change(b"/etc/passwd");
+            }
+            assert_eq!(threads.executes(id, Some(cat.as_bytes())), Some(id));
+            ways.push(match threads.executing[&id].next {
+                Next::Unknown => "unknown",
+                Next::Known { .. } => "known",
+                Next::Learnt { .. } => "learnt",
+            });
+            if executes {
+                let shell = process::link(id, "exe");
+                input.write_all(b"\n").expect("write");
+                while process::link(id, "exe") == shell {
+                    std::thread::yield_now();
+                }
+            }
+            let after = threads.of(id, &telling, None).expect("known").clone();
+            let really = process::link(id, "exe").expect("exe");
+            assert_eq!((after.process, after.program.executable()), (id, really.as_slice()));
+            assert_eq!(threads.forget_process(id), Some(id));
+            drop(input);
+            child.wait().expect("end");
+        }
+        assert_eq!(ways, ["learnt", "known", "known", "unknown", "unknown"]);
+        assert!(matches!(threads.next(b"/proc/1/exe"), Next::Unknown));
+    }
 }

@@ -140,8 +140,12 @@ impl<'a> Watch<'a> {
             }
             // What the stub does before it is the program is not the program's.
             _ if !self.started && role != Role::Exec => return Answer::Continue,
-            Role::NewRoot => ROOTS_DIFFER.store(true, Ordering::Relaxed),
+            Role::NewRoot => {
+                ROOTS_DIFFER.store(true, Ordering::Relaxed);
+                note_change(b"/");
+            }
             Role::Mount => {
+                note_change(b"/");
                 MOUNTS_DIFFER.store(true, Ordering::Relaxed);
                 self.drain_opens();
             }
@@ -170,7 +174,8 @@ impl<'a> Watch<'a> {
         Answer::Continue
     }
 
-    /// Tells the use of one path argument; `None`: it was lost. Else the length of the path, where it means the same to everybody.
+    /// Tells the use of one path argument; `None`: it was lost. Else the length of the path, where it means the same to
+    /// everybody.
     fn tell_path(&mut self, call: &Notification, abi: Abi, argument: PathArgument) -> Option<Option<usize>> {
         let address = call.arguments[usize::from(argument.path)];
         let read = match argument.used {
