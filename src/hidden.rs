@@ -26,6 +26,10 @@ pub const RELAY: &str = "__relay";
 /// Makes a container and stays beside it, without an engine.
 pub const CONTAINER: &str = "__container";
 
+/// Environment of a monitor: the C library's restartable sequences (since glibc 2.35) cost each of its task switches, of which
+/// every observed call takes two, and it has no use for them.
+pub const MONITOR_VARIABLE: (&str, &str) = ("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
+
 /// The first byte of a packer that serves on its standard streams.
 pub const ON_STREAMS: u8 = b'>';
 

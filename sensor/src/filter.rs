@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 
-use crate::calls::{Abi, LIFE, Machine, SOCKET_BIND, SOCKET_LISTEN};
+use crate::calls::{Abi, FREQUENT, LIFE, Machine, SOCKET_BIND, SOCKET_LISTEN};
 use crate::kernel::Instruction;
 use crate::stub::Engine;
 
@@ -197,6 +197,17 @@ fn section(abi: Abi, denials: Option<Denials<'_>>, notify: bool) -> Program {
         Abi::Arm => program.when(JUMP_AT_LEAST, ARM_PRIVATE, ALLOW),
         Abi::I386 | Abi::Aarch64 => {}
     }
+    // The C library's fstat(2): a descriptor and an empty path.
+    let is_fstat = |program: &mut Program, name| {
+        program.when_argument(name, 3, JUMP_ANY_BIT, libc::AT_EMPTY_PATH as u32, ALLOW);
+    };
+    if notify {
+        // What is trapped most often is decided first, as of what is never trapped the kernel keeps the decision.
+        is_fstat(&mut program, "newfstatat");
+        for name in FREQUENT {
+            program.when_call(name, NOTIFY);
+        }
+    }
     for name in abi.always_hot() {
         program.when_call(name, ALLOW);
     }
@@ -212,10 +223,7 @@ fn section(abi: Abi, denials: Option<Denials<'_>>, notify: bool) -> Program {
         for name in ["socketcall", "clone", "clone3"] {
             program.when_call(name, ALLOW);
         }
-        // The C library's fstat(2): a descriptor and an empty path.
-        for name in ["newfstatat", "fstatat64"] {
-            program.when_argument(name, 3, JUMP_ANY_BIT, libc::AT_EMPTY_PATH as u32, ALLOW);
-        }
+        is_fstat(&mut program, "fstatat64");
         program.give(NOTIFY);
     } else {
         for name in LIFE {

@@ -287,7 +287,16 @@ impl Container {
     /// # Errors
     /// [`EngineError::Refused`]
     pub async fn exec(&self, command: Vec<String>, with_input: bool) -> Result<(Attached, Exec), EngineError> {
-        let (parts, input, exec) = self.exec_parts(command, with_input).await?;
+        let (parts, input, exec) = self.exec_with(command, with_input, None).await?;
+        Ok((attached_streams(parts, input), exec))
+    }
+
+    /// As [`Container::exec`], with a variable more in its environment.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`]
+    pub async fn exec_with_variable(&self, command: Vec<String>, variable: &str) -> Result<(Attached, Exec), EngineError> {
+        let (parts, input, exec) = self.exec_with(command, true, Some(vec![variable.to_owned()])).await?;
         Ok((attached_streams(parts, input), exec))
     }
 
@@ -296,9 +305,19 @@ impl Container {
     /// # Errors
     /// [`EngineError::Refused`]
     pub async fn exec_parts(&self, command: Vec<String>, with_input: bool) -> Result<(Parts, Input, Exec), EngineError> {
+        self.exec_with(command, with_input, None).await
+    }
+
+    async fn exec_with(
+        &self,
+        command: Vec<String>,
+        with_input: bool,
+        env: Option<Vec<String>>,
+    ) -> Result<(Parts, Input, Exec), EngineError> {
         tracing::debug!(container = self.id, ?command, "exec");
         let config = ExecConfig {
             cmd: Some(command),
+            env,
             user: Some("0".to_owned()),
             attach_stdin: Some(with_input),
             attach_stdout: Some(true),

@@ -114,6 +114,10 @@ pub(crate) const SOCKET_BIND: u32 = 2;
 /// The same for listen(2).
 pub(crate) const SOCKET_LISTEN: u32 = 4;
 
+/// The trapped calls that programs make most often. No profile denies them.
+pub(crate) const FREQUENT: &[&str] =
+    &["openat", "newfstatat", "stat", "access", "readlink", "lstat", "open", "statx", "faccessat2", "execve", "exit_group"];
+
 /// Calls that the monitor depends on, whatever else is seen: ends are held until all is told, a signal to everybody is sent
 /// by the monitor, and who begins to listen may be ready.
 pub(crate) const LIFE: &[&str] = &["exit", "exit_group", "kill", "listen"];

@@ -15,8 +15,8 @@ pub(crate) mod paths;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+pub(crate) use self::hot::{FREQUENT, LIFE, SOCKET_BIND, SOCKET_LISTEN};
 use self::hot::{HOT, HOT_BY_ARGUMENTS};
-pub(crate) use self::hot::{LIFE, SOCKET_BIND, SOCKET_LISTEN};
 use self::paths::PathArgument;
 
 /// A set of system calls with its numbers.
@@ -88,14 +88,14 @@ pub(crate) struct Call {
 }
 
 /// The calls of each ABI by number, sorted out when first asked for.
-static TABLES: [LazyLock<HashMap<u32, Call>>; 4] = [
+static TABLES: [LazyLock<foldhash::HashMap<u32, Call>>; 4] = [
     LazyLock::new(|| table(Abi::X86_64)),
     LazyLock::new(|| table(Abi::I386)),
     LazyLock::new(|| table(Abi::Aarch64)),
     LazyLock::new(|| table(Abi::Arm)),
 ];
 
-fn table(abi: Abi) -> HashMap<u32, Call> {
+fn table(abi: Abi) -> foldhash::HashMap<u32, Call> {
     let call = |name| Call { name, role: role(name), paths: paths::of(name, abi) };
     abi.numbered().into_iter().map(|(number, name)| (number, call(name))).collect()
 }
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn names_in_the_lists_are_names_of_calls() {
         let known: Vec<_> = ALL.iter().map(|abi| abi.numbers()).collect();
-        for name in HOT.iter().chain(HOT_BY_ARGUMENTS).chain(LIFE) {
+        for name in HOT.iter().chain(HOT_BY_ARGUMENTS).chain(LIFE).chain(FREQUENT) {
             assert!(known.iter().any(|numbers| numbers.contains_key(name)), "{name}");
         }
         for numbers in known {

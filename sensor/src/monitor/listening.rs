@@ -70,6 +70,7 @@ fn listeners() -> BTreeSet<Listener> {
     let mut sockets = HashMap::new();
     for (file, is_six) in [("tcp", false), ("tcp6", true)] {
         let Ok(table) = File::open(format!("/proc/{}/net/{file}", place::inhabitant())) else { continue };
+        let table = Table { file: table, is_at_end: false };
         let listening = read_table(BufReader::new(table.take(MAX_TABLE)), is_six);
         sockets.extend(listening.into_iter().map(|(inode, address, port)| (inode, (address, port))));
     }
@@ -88,6 +89,26 @@ fn listeners() -> BTreeSet<Listener> {
         }
     }
     listeners
+}
+
+/// A table in /proc/net. A read of it ends with a page or with the table; only to be told that nothing follows, the kernel would
+/// walk through all connections again. So what leaves much of a page empty is the end.
+struct Table {
+    file: File,
+    is_at_end: bool,
+}
+
+impl Read for Table {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        /// The smallest page, less more than the longest line.
+        const FULL: usize = 4096 - 512;
+        if self.is_at_end {
+            return Ok(0);
+        }
+        let length = self.file.read(buffer)?;
+        self.is_at_end = length < FULL.min(buffer.len());
+        Ok(length)
+    }
 }
 
 /// Inodes of the sockets that a process has open.
@@ -153,7 +174,8 @@ mod tests {
             let file = if wanted.is_ipv6() { "/proc/net/tcp6" } else { "/proc/net/tcp" };
             // A connection, which is listed after it.
             let _connection = std::net::TcpStream::connect(wanted).expect("connection");
-            let table = read_table(BufReader::new(File::open(file).expect("table")), wanted.is_ipv6());
+            let table = Table { file: File::open(file).expect("table"), is_at_end: false };
+            let table = read_table(BufReader::new(table), wanted.is_ipv6());
             let found = table.iter().find(|&&(_, ip, port)| (ip, port) == (wanted.ip(), wanted.port()));
             let &(inode, ..) = found.expect("listed");
             assert!(held_sockets(std::process::id() as i32).contains(&inode));

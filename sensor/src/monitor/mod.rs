@@ -20,10 +20,12 @@ mod listening;
 mod memory;
 mod mounted;
 mod opens;
+mod origin;
 mod place;
 mod process;
 mod running;
 mod telling;
+mod threads;
 mod watch;
 mod worker;
 

@@ -12,7 +12,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use fanotify::low_level::{
@@ -20,12 +20,14 @@ use fanotify::low_level::{
     FAN_OPEN_EXEC, FAN_Q_OVERFLOW, FAN_UNLIMITED_MARKS, FAN_UNLIMITED_QUEUE, O_CLOEXEC, O_LARGEFILE, O_RDONLY, fanotify_init,
     fanotify_mark,
 };
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use super::mounted::Mounts;
 use super::running::Running;
-use super::telling::{Telling, Used, User};
+use super::telling::{Program, Telling, Used, User};
 use super::{place, process};
 use crate::kernel;
 use crate::mountinfo::Mount;
@@ -35,7 +37,7 @@ use crate::wire::{Access, Fanotify, Sense};
 /// fd i32, pid i32.
 const EVENT: usize = 24;
 /// Events are left to wait for so long. Where the first sense knows what runs, it is a matter of cost alone; ...
-const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE: Duration = Duration::from_millis(4);
 /// ... without it, it must be less than most processes live, as their programs are to be told.
 const PAUSE_ALONE: Duration = Duration::from_micros(200);
 /// Events read at once.
@@ -156,7 +158,7 @@ impl Opens {
             match nix::unistd::read(&self.group, &mut buffer) {
                 Ok(0) | Err(nix::errno::Errno::EAGAIN) => break,
                 Ok(length) => {
-                    let mut last = Last::default();
+                    let mut last = None;
                     walk(&buffer[..length]).for_each(|event| self.tell(event, &mut last, telling));
                     // There were no more.
                     if length < buffer.len() {
@@ -185,14 +187,18 @@ impl Opens {
             return;
         }
         telling.count_open();
-        if last.process != event.process {
-            let look = || process::link(event.process, "exe").unwrap_or_default().into();
-            *last = Last { process: event.process, executable: self.running.executable(event.process).unwrap_or_else(look) };
-        }
-        let executable: &[u8] = match is_own(&last.executable) {
-            false => &last.executable,
+        let known = last.take().filter(|(process, _)| *process == event.process).map(|(_, program)| program);
+        let known = known.or_else(|| self.running.program(event.process));
+        let program = known.unwrap_or_else(|| telling.program(&process::link(event.process, "exe").unwrap_or_default()));
+        let (_, program) = last.insert((event.process, program));
+        let nobody;
+        let program = match is_own(program.executable()) {
+            false => &*program,
             // A stub that is about to become the program, and not yet known as that.
-            true if event.mask & FAN_OPEN_EXEC != 0 => b"",
+            true if event.mask & FAN_OPEN_EXEC != 0 => {
+                nobody = telling.program(b"");
+                &nobody
+            }
             true => return,
         };
         let (Some(path), Ok(opened)) = (resolved(file.as_fd()), kernel::opened(file.as_fd())) else {
@@ -207,30 +213,30 @@ impl Opens {
             _ if opened.is_directory => Access::List,
             _ => Access::Open,
         };
-        let user = User { session: 0, process: event.process, executable };
+        let user = User { session: 0, process: event.process, program };
         telling.used(user, Used { access, sense: Sense::Fanotify, root: b"", base: b"", path: &path }, || true);
         // It is about to be another program.
         if access == Access::Exec {
-            *last = Last::default();
+            *last = None;
         }
     }
 }
 
-/// Whose the last event was. Many come from one process in a row, whose executable is looked up once.
-#[derive(Default)]
-struct Last {
-    process: i32,
-    executable: Arc<[u8]>,
-}
+/// Whose the last event was. Many come from one process in a row, whose program is looked up once.
+type Last = Option<(i32, Program)>;
 
 /// The path of an open file.
 fn resolved(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
-    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok().map(|path| path.into_os_string().into_vec())
+    // Kept open, as the way to it is half of the cost.
+    static OWN: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    let way = || nix::fcntl::open("/proc/self/fd", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
+    let own = OWN.get_or_init(way).as_ref()?;
+    nix::fcntl::readlinkat(own, file.as_raw_fd().to_string().as_str()).ok().map(OsStringExt::into_vec)
 }
 
 /// Whether this is the program that we are too: a stub before it becomes the target.
 pub(super) fn is_own(executable: &[u8]) -> bool {
-    static OWN: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    static OWN: OnceLock<Vec<u8>> = OnceLock::new();
     executable == OWN.get_or_init(|| process::link(std::process::id() as i32, "exe").unwrap_or_default())
 }
 

@@ -4,8 +4,11 @@
 //! costs as much as reading several events. The first sense has looked already, knows when a process becomes another program,
 //! and when it ends. A process is kept until the events that it left are read.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use foldhash::HashMap;
+
+use super::telling::Program;
 
 /// All are dropped at this size: processes that were killed stay in it.
 const MAX_PROCESSES: usize = 1 << 16;
@@ -18,7 +21,7 @@ pub(super) struct Running {
 
 #[derive(Debug, Default)]
 struct State {
-    executables: HashMap<i32, Arc<[u8]>>,
+    programs: HashMap<i32, Program>,
     ended: Vec<i32>,
 }
 
@@ -28,30 +31,30 @@ impl Running {
     }
 
     /// A process runs this.
-    pub(super) fn runs(&self, process: i32, executable: Arc<[u8]>) {
+    pub(super) fn runs(&self, process: i32, program: Program) {
         let mut state = self.state();
-        if state.executables.len() >= MAX_PROCESSES {
-            state.executables.clear();
+        if state.programs.len() >= MAX_PROCESSES {
+            state.programs.clear();
         }
-        state.executables.insert(process, executable);
+        state.programs.insert(process, program);
     }
 
     /// A process is about to become another program.
     pub(super) fn changes(&self, process: i32) {
-        self.state().executables.remove(&process);
+        self.state().programs.remove(&process);
     }
 
     /// A process is about to end.
     pub(super) fn ends(&self, process: i32) {
         let mut state = self.state();
-        if state.executables.contains_key(&process) {
+        if state.programs.contains_key(&process) {
             state.ended.push(process);
         }
     }
 
     /// What a process runs or has run to its end, where that is known.
-    pub(super) fn executable(&self, process: i32) -> Option<Arc<[u8]>> {
-        self.state().executables.get(&process).cloned()
+    pub(super) fn program(&self, process: i32) -> Option<Program> {
+        self.state().programs.get(&process).cloned()
     }
 
     /// The processes that have ended until now: their events can all be read.
@@ -63,29 +66,31 @@ impl Running {
     pub(super) fn forget(&self, processes: &[i32]) {
         let mut state = self.state();
         for process in processes {
-            state.executables.remove(process);
+            state.programs.remove(process);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::telling::Telling;
     use super::*;
 
     #[test]
     fn a_process_is_known_until_its_events_are_read() {
-        let running = Running::default();
-        running.runs(7, (*b"/bin/a").into());
-        running.runs(8, (*b"/bin/b").into());
+        let (running, telling) = (Running::default(), Telling::default());
+        let known = |process| running.program(process).map(|program| program.executable().to_vec());
+        running.runs(7, telling.program(b"/bin/a"));
+        running.runs(8, telling.program(b"/bin/b"));
         running.ends(7);
         running.ends(9);
         let ended = running.take_ended();
         running.ends(8);
         assert_eq!(ended, [7]);
-        assert_eq!(running.executable(7).as_deref(), Some(&b"/bin/a"[..]));
+        assert_eq!(known(7).as_deref(), Some(&b"/bin/a"[..]));
         running.forget(&ended);
-        assert_eq!((running.executable(7), running.take_ended()), (None, vec![8]));
+        assert_eq!((known(7), running.take_ended()), (None, vec![8]));
         running.changes(8);
-        assert_eq!(running.executable(8), None);
+        assert_eq!(known(8), None);
     }
 }

@@ -4,17 +4,20 @@
 //! executable, in however many processes) uses that path in that way; later ones cost a look into a set. One lock keeps
 //! the order: who returns from here has its record written.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::{HashMap, HashSet};
 
 use super::{place, process};
 use crate::calls::{Abi, HERE};
 use crate::wire::{Access, Counters, EndReason, Record, Sense, put_message};
 
-/// No kernel has so many calls: what is beyond are numbers without a meaning.
+/// No kernel has so many calls: numbers beyond have no meaning, and are not told.
 const MAX_CALLS: usize = 4096;
 /// So many paths are counted by their executions: a program that is restarted over and over is among the first.
 const MAX_EXECUTED: usize = 4096;
@@ -36,13 +39,50 @@ pub(super) struct Used<'a> {
 pub(super) struct User<'a> {
     pub(super) session: u32,
     pub(super) process: i32,
-    pub(super) executable: &'a [u8],
+    pub(super) program: &'a Program,
+}
+
+/// An executable, numbered.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    number: u32,
+    executable: Arc<[u8]>,
+}
+
+impl Program {
+    /// Its path.
+    pub(super) fn executable(&self) -> &[u8] {
+        &self.executable
+    }
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Telling {
     state: Mutex<State>,
+    // Of these no order has to be kept.
+    received: AtomicU64,
+    resolved: AtomicU64,
+    opens: AtomicU64,
+    called: Called,
+}
+
+/// The calls that were told, a bit for each number of each ABI.
+#[derive(Debug)]
+struct Called([[AtomicU64; MAX_CALLS / 64]; 4]);
+
+impl Default for Called {
+    fn default() -> Called {
+        Called(std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))))
+    }
+}
+
+impl Called {
+    /// Where a call's bit is, and which.
+    fn bit(&self, abi: Abi, number: u32) -> Option<(&AtomicU64, u64)> {
+        let word = self.0[abi as usize].get(number as usize / 64)?;
+        Some((word, 1 << (number % 64)))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -53,15 +93,14 @@ struct State {
     buffer: Vec<u8>,
     key: Vec<u8>,
     seen: HashSet<Box<[u8]>>,
-    /// Executables, numbered.
-    programs: HashMap<Box<[u8]>, u32>,
+    /// Executables, and their numbers.
+    programs: HashMap<Arc<[u8]>, u32>,
     /// The record of a program in a process.
     processes: HashMap<(i32, u32), u32>,
     notes: BTreeSet<&'static str>,
     /// How often each path was executed, as far as they are few.
     executed: HashMap<Box<[u8]>, u64>,
-    counters: Counters,
-    syscalls: BTreeSet<(Abi, u32)>,
+    lost: u64,
     ended: bool,
 }
 
@@ -78,24 +117,33 @@ impl Telling {
 
     /// Counts a trapped call.
     pub(super) fn count(&self, abi: Abi, number: u32, resolved: bool) {
-        let mut state = self.state();
-        state.counters.received += 1;
-        state.counters.resolved += u64::from(resolved);
-        // Told at once: a program that is killed may take us with it before the end.
-        if state.syscalls.len() < MAX_CALLS && state.syscalls.insert((abi, number)) {
-            state.write(&Record::Call { number, is_compat: abi == HERE.compat });
+        self.received.fetch_add(1, Ordering::Relaxed);
+        self.resolved.fetch_add(u64::from(resolved), Ordering::Relaxed);
+        let Some((word, bit)) = self.called.bit(abi, number) else { return };
+        if word.load(Ordering::Acquire) & bit == 0 {
+            // Told at once: a program that is killed may take us with it before the end. The bit says that it was told.
+            let mut state = self.state();
+            if word.load(Ordering::Acquire) & bit == 0 {
+                state.write(&Record::Call { number, is_compat: abi == HERE.compat });
+                word.fetch_or(bit, Ordering::Release);
+            }
         }
     }
 
     /// Counts an event of fanotify.
     pub(super) fn count_open(&self) {
-        self.state().counters.opens += 1;
+        self.opens.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A program by its executable.
+    pub(super) fn program(&self, executable: &[u8]) -> Program {
+        self.state().program(executable)
     }
 
     /// Tells that evidence was lost.
     pub(super) fn lose(&self, what: &str) {
         let mut state = self.state();
-        state.counters.lost += 1;
+        state.lost += 1;
         state.write(&Record::Lost(what.to_owned()));
     }
 
@@ -113,10 +161,9 @@ impl Telling {
         if used.access == Access::Exec && used.sense == Sense::Notify {
             state.executed(used.path);
         }
-        let program = state.program(user.executable);
         let mut key = std::mem::take(&mut state.key);
         key.clear();
-        key.extend_from_slice(&program.to_le_bytes());
+        key.extend_from_slice(&user.program.number.to_le_bytes());
         key.extend_from_slice(&[used.access as u8, used.sense as u8]);
         for part in [used.root, used.base, used.path] {
             key.extend_from_slice(part);
@@ -124,7 +171,7 @@ impl Telling {
         }
         if !state.seen.contains(key.as_slice()) && is_true() {
             state.seen.insert(key.as_slice().into());
-            let process = state.process(user, program);
+            let process = state.process(user);
             state.write(&Record::Path {
                 process,
                 access: used.access,
@@ -142,7 +189,12 @@ impl Telling {
         let mut state = self.state();
         if !state.ended {
             state.ended = true;
-            let counters = state.counters;
+            let counters = Counters {
+                received: self.received.load(Ordering::Relaxed),
+                resolved: self.resolved.load(Ordering::Relaxed),
+                opens: self.opens.load(Ordering::Relaxed),
+                lost: state.lost,
+            };
             let mut executed: Vec<_> = std::mem::take(&mut state.executed).into_iter().filter(|(_, times)| *times > 1).collect();
             executed.sort_unstable_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
             for (path, times) in executed.into_iter().take(MAX_EXECUTED_TOLD) {
@@ -163,29 +215,30 @@ impl State {
         }
     }
 
-    fn program(&mut self, executable: &[u8]) -> u32 {
-        if let Some(&program) = self.programs.get(executable) {
-            return program;
+    fn program(&mut self, executable: &[u8]) -> Program {
+        if let Some((executable, &number)) = self.programs.get_key_value(executable) {
+            return Program { number, executable: Arc::clone(executable) };
         }
-        let program = self.programs.len() as u32;
-        self.programs.insert(executable.into(), program);
+        let program = Program { number: self.programs.len() as u32, executable: executable.into() };
+        self.programs.insert(Arc::clone(&program.executable), program.number);
         program
     }
 
     /// The record number of a program in a process; told when it is new.
-    fn process(&mut self, user: User<'_>, program: u32) -> u32 {
-        if let Some(&id) = self.processes.get(&(user.process, program)) {
+    fn process(&mut self, user: User<'_>) -> u32 {
+        let key = (user.process, user.program.number);
+        if let Some(&id) = self.processes.get(&key) {
             return id;
         }
         let id = self.processes.len() as u32 + 1;
-        self.processes.insert((user.process, program), id);
+        self.processes.insert(key, id);
         // A stub that becomes the program: its own command line and parent are ours, not the program's.
-        let (command, parent) = match user.executable {
+        let (command, parent) = match user.program.executable() {
             [] => (vec![], 0),
             _ => (process::command_line(user.process), process::status(user.process).map_or(0, |status| status.parent)),
         };
         let (pid, parent, session) = (place::number_inside(user.process), place::number_inside(parent), user.session);
-        self.write(&Record::Process { id, pid, parent, session, executable: user.executable.to_vec(), command });
+        self.write(&Record::Process { id, pid, parent, session, executable: user.program.executable.to_vec(), command });
         id
     }
 

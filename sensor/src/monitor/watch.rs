@@ -4,11 +4,10 @@
 //! directory from /proc: the path is what the call will use. (Another thread could still change that memory before the
 //! kernel reads it; only a program that wants to deceive does so, and the second sense sees the open then.)
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -17,8 +16,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::arrival::PATIENCE;
 use super::emulate;
 use super::memory::Memory;
-use super::opens::{Opens, is_own};
-use super::telling::{Used, User};
+use super::opens::is_own;
+use super::telling::{Program, Used, User};
+use super::threads::{Threads, note_change};
 use super::worker::Shared;
 use super::{place, process};
 use crate::calls::paths::{PathArgument, Use, opened_as};
@@ -30,8 +30,6 @@ use crate::wire::{Access, EndReason, Record, Sense};
 const PATH_MAX: usize = 4096;
 /// `RESOLVE_IN_ROOT` of openat2(2): the directory is the root.
 const RESOLVE_IN_ROOT: u64 = 0x10;
-/// The thread cache is dropped at this size: ids of threads that were killed stay in it.
-const MAX_THREADS: usize = 1 << 16;
 
 /// How long a thread that was let end may take to do so: looked at this often, ...
 const END_LOOKS: u32 = 100;
@@ -54,18 +52,13 @@ pub(super) struct Watch<'a> {
     /// The stub has become the program. Where that isn't seen, as execve(2) isn't trapped, neither is what the stub does.
     started: bool,
     ended: bool,
-    threads: HashMap<i32, Thread>,
+    threads: Threads,
     /// Threads of the first process that were let end.
     ending: HashSet<i32>,
     path: Box<[u8; PATH_MAX]>,
     memory: Memory,
-}
-
-/// What is known of a thread until its process executes something.
-#[derive(Debug)]
-struct Thread {
-    process: i32,
-    executable: Arc<[u8]>,
+    /// Who runs what isn't known.
+    nobody: Program,
 }
 
 /// Why a path could not be read.
@@ -90,10 +83,11 @@ impl<'a> Watch<'a> {
             listener,
             started: !shared.notify,
             ended: false,
-            threads: HashMap::new(),
+            threads: Threads::default(),
             ending: HashSet::new(),
             path,
             memory: Memory::default(),
+            nobody: shared.telling.program(b""),
         }
     }
 
@@ -146,8 +140,12 @@ impl<'a> Watch<'a> {
             }
             // What the stub does before it is the program is not the program's.
             _ if !self.started && role != Role::Exec => return Answer::Continue,
-            Role::NewRoot => ROOTS_DIFFER.store(true, Ordering::Relaxed),
+            Role::NewRoot => {
+                ROOTS_DIFFER.store(true, Ordering::Relaxed);
+                note_change(b"/");
+            }
             Role::Mount => {
+                note_change(b"/");
                 MOUNTS_DIFFER.store(true, Ordering::Relaxed);
                 self.drain_opens();
             }
@@ -163,18 +161,23 @@ impl<'a> Watch<'a> {
             Role::Kill | Role::Exec | Role::SocketCall | Role::Other => {}
         }
         let mut resolved = true;
+        let mut common = None;
         for argument in paths {
-            resolved &= self.tell_path(call, abi, *argument);
+            match self.tell_path(call, abi, *argument) {
+                Some(length) => common = length,
+                None => resolved = false,
+            }
         }
         self.shared.telling.count(abi, call.number, resolved);
         if role == Role::Exec {
-            self.executes(call.thread);
+            self.executes(call.thread, common);
         }
         Answer::Continue
     }
 
-    /// Tells the use of one path argument; whether nothing was lost.
-    fn tell_path(&mut self, call: &Notification, abi: Abi, argument: PathArgument) -> bool {
+    /// Tells the use of one path argument; `None`: it was lost. Else the length of the path, where it means the same to
+    /// everybody.
+    fn tell_path(&mut self, call: &Notification, abi: Abi, argument: PathArgument) -> Option<Option<usize>> {
         let address = call.arguments[usize::from(argument.path)];
         let read = match argument.used {
             Use::SocketAddress(length) => self.read_socket_path(call.thread, address, call.arguments[usize::from(length)]),
@@ -182,11 +185,11 @@ impl<'a> Watch<'a> {
         };
         let length = match read {
             // An empty path means the descriptor itself: no name is used.
-            Ok(0) | Err(Unread::BadPointer | Unread::Gone | Unread::TooLong) => return true,
+            Ok(0) | Err(Unread::BadPointer | Unread::Gone | Unread::TooLong) => return Some(None),
             Ok(length) => length,
             Err(Unread::Refused(error)) => {
                 self.shared.telling.lose(&format!("a path of process {} cannot be read: {error}", call.thread));
-                return false;
+                return None;
             }
         };
         let (access, in_root) = match argument.used {
@@ -195,9 +198,12 @@ impl<'a> Watch<'a> {
             Use::OpenFlags(at) => (opened_as(call.arguments[usize::from(at)], abi), false),
             Use::OpenHow(at) => match open_how(call.thread, call.arguments[usize::from(at)]) {
                 Some((flags, resolve)) => (opened_as(flags, abi), resolve & RESOLVE_IN_ROOT != 0),
-                None => return true,
+                None => return Some(None),
             },
         };
+        if matches!(access, Access::Change | Access::Write) {
+            note_change(&self.path[..length]);
+        }
         let mut root = match ROOTS_DIFFER.load(Ordering::Relaxed) {
             true => process::link(call.thread, "root").filter(|root| root != b"/").unwrap_or_default(),
             false => vec![],
@@ -210,7 +216,7 @@ impl<'a> Watch<'a> {
                 None => "cwd".to_owned(),
             };
             // A bad descriptor: the kernel will answer EBADF, and nothing was used.
-            let Some(directory) = process::link(call.thread, &name) else { return true };
+            let Some(directory) = process::link(call.thread, &name) else { return Some(None) };
             if in_root {
                 root = directory;
             } else {
@@ -222,17 +228,20 @@ impl<'a> Watch<'a> {
         }
         let used = (access, root, base);
         self.tell_used(call, used, length);
-        true
+        let is_common =
+            self.path[0] == b'/' && !in_root && !ROOTS_DIFFER.load(Ordering::Relaxed) && !MOUNTS_DIFFER.load(Ordering::Relaxed);
+        Some(is_common.then_some(length))
     }
 
     fn tell_used(&mut self, call: &Notification, (access, root, base): (Access, Vec<u8>, Vec<u8>), length: usize) {
         let session = self.session + 1;
-        let user = match thread(&mut self.threads, call.thread, self.shared.opens.as_ref()) {
+        let (process, program) = match self.threads.of(call.thread, &self.shared.telling, self.shared.opens.as_ref()) {
             // The first program is executed by the engine, so to say.
-            _ if !self.started => User { session, process: self.first, executable: b"" },
-            Some(thread) => User { session, process: thread.process, executable: &thread.executable },
-            None => User { session, process: call.thread, executable: b"" },
+            _ if !self.started => (self.first, &self.nobody),
+            Some(thread) => (thread.process, &thread.program),
+            None => (call.thread, &self.nobody),
         };
+        let user = User { session, process, program };
         let used = Used { access, sense: Sense::Notify, root: &root, base: &base, path: &self.path[..length] };
         // If the caller was killed meanwhile, its number may be another's by now, and so what was read.
         self.shared.telling.used(user, used, || is_waiting(self.listener.as_fd(), call.id));
@@ -278,20 +287,9 @@ impl<'a> Watch<'a> {
         Ok(end)
     }
 
-    /// The process of a thread; what is known of all its threads is about to be wrong.
-    fn forget_process(&mut self, thread: i32) -> Option<i32> {
-        let process = self.process_of(thread)?;
-        self.threads.retain(|_, thread| thread.process != process);
+    fn executes(&mut self, thread: i32, length: Option<usize>) {
         self.memory.forget();
-        Some(process)
-    }
-
-    fn process_of(&self, thread: i32) -> Option<i32> {
-        self.threads.get(&thread).map(|thread| thread.process).or_else(|| process::process_of(thread))
-    }
-
-    fn executes(&mut self, thread: i32) {
-        let process = self.forget_process(thread);
+        let process = self.threads.executes(thread, length.map(|length| &self.path[..length]));
         if let Some((opens, process)) = self.shared.opens.as_ref().zip(process) {
             opens.running.changes(process);
         }
@@ -307,11 +305,11 @@ impl<'a> Watch<'a> {
         self.memory.forget();
         if role == Role::ExitGroup && self.shared.opens.is_some() {
             // It may have made no call that is trapped, but opened files.
-            thread(&mut self.threads, call.thread, self.shared.opens.as_ref());
+            self.threads.of(call.thread, &self.shared.telling, self.shared.opens.as_ref());
         }
         let process = match role {
-            Role::ExitGroup => self.forget_process(call.thread),
-            _ => self.threads.remove(&call.thread).map(|thread| thread.process).or_else(|| process::process_of(call.thread)),
+            Role::ExitGroup => self.threads.forget_process(call.thread),
+            _ => self.threads.forget(call.thread),
         };
         if process != Some(self.first) {
             if let Some((opens, process)) = self.shared.opens.as_ref().zip(process).filter(|_| role == Role::ExitGroup) {
@@ -363,24 +361,6 @@ impl<'a> Watch<'a> {
             if status.is_some() {
                 self.shared.arrival.wait(PATIENCE);
             }
-        }
-    }
-}
-
-/// What is known of a thread, now at the latest.
-fn thread<'a>(threads: &'a mut HashMap<i32, Thread>, id: i32, opens: Option<&Opens>) -> Option<&'a Thread> {
-    if threads.len() > MAX_THREADS {
-        threads.clear();
-    }
-    match threads.entry(id) {
-        Entry::Occupied(known) => Some(known.into_mut()),
-        Entry::Vacant(vacant) => {
-            let executable: Arc<[u8]> = process::link(id, "exe").unwrap_or_default().into();
-            let process = process::process_of(id)?;
-            if let Some(opens) = opens {
-                opens.running.runs(process, Arc::clone(&executable));
-            }
-            Some(vacant.insert(Thread { process, executable }))
         }
     }
 }

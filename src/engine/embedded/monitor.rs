@@ -64,8 +64,9 @@ pub(super) fn start(executable: &Path, senses: Senses) -> io::Result<StartedMoni
     // A smaller one works too.
     let _ = nix::fcntl::fcntl(records.as_fd(), nix::fcntl::FcntlArg::F_SETPIPE_SZ(PIPE));
     let (errors, said) = io::pipe()?;
+    let (variable, value) = hidden::MONITOR_VARIABLE;
     let mut command = Command::new(executable);
-    command.arg(hidden::MONITOR).arg(hidden::to_json(&options)).env_clear();
+    command.arg(hidden::MONITOR).arg(hidden::to_json(&options)).env_clear().env(variable, value);
     command.stdin(Stdio::from(theirs)).stdout(Stdio::from(records)).stderr(Stdio::from(said));
     let mut child = command.spawn()?;
     // The child's ends are nobody's but the child's.

@@ -77,8 +77,9 @@ pub(super) async fn start(
         return Err(TargetError::Start(reason));
     }
     let options = monitor::Options { meeting: stub.meeting.clone(), senses: stub.senses };
+    let variable = format!("{}={}", hidden::MONITOR_VARIABLE.0, hidden::MONITOR_VARIABLE.1);
     let order = vec![program.path(), hidden::MONITOR.to_owned(), hidden::to_json(&options)];
-    let (monitor, inspected) = tokio::join!(container.exec(order, true), container.inspect());
+    let (monitor, inspected) = tokio::join!(container.exec_with_variable(order, &variable), container.inspect());
     let container = Contained::Docker(Box::new(container), program.path());
     let (monitor, exec) = match monitor {
         Ok(started) => started,
