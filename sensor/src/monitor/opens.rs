@@ -191,6 +191,9 @@ impl Opens {
         let known = known.or_else(|| self.running.program(event.process));
         let program = known.unwrap_or_else(|| telling.program(&process::link(event.process, "exe").unwrap_or_default()));
         let (_, program) = last.insert((event.process, program));
+        if is_runtime(program.executable()) {
+            return;
+        }
         let nobody;
         let program = match is_own(program.executable()) {
             false => &*program,
@@ -238,6 +241,12 @@ fn resolved(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
 pub(super) fn is_own(executable: &[u8]) -> bool {
     static OWN: OnceLock<Vec<u8>> = OnceLock::new();
     executable == OWN.get_or_init(|| process::link(std::process::id() as i32, "exe").unwrap_or_default())
+}
+
+/// Whether this is the engine's own runtime, about to execute what it was asked to: runc executes itself from a mount without
+/// a place, or from memory. (It looks at the root directory; kept for that, it would be the run's doing, not the image's.)
+fn is_runtime(executable: &[u8]) -> bool {
+    executable == b"/" || executable.starts_with(b"/memfd:runc_cloned:")
 }
 
 /// Where a mount is that shows real files below the root. (A name that isn't UTF-8 is seen by the other sense.)
