@@ -142,9 +142,10 @@ fn what_a_killed_run_left_is_removed_by_the_next() {
 #[test]
 fn what_cannot_be_run_is_said() {
     let saved = Saved::new(image());
-    Slim::new(&["run", "nginx"]).run().fails(2, "`slim run` has no daemon to ask for `nginx`");
+    let nowhere = Slim::new(&["run", "nginx"]).env("DOCKER_HOST", "unix:///no/such/socket");
+    nowhere.run().fails(3, "no Docker daemon answers at `unix:///no/such/socket`");
     Slim::new(&["run", "docker-archive:/no/such/file"]).run().fails(4, "/no/such/file");
-    Slim::new(&["run", "--network", "bridge", &saved.source()]).run().fails(2, "`slim run` has no `--network`");
+    Slim::new(&["run", "--network", "bridge", &saved.source()]).run().fails(2, "slim's own containers have no `--network`");
     let missing = saved.run(&[], &["/no/such/program"]);
     assert_eq!(missing.status.code(), Some(5), "{}", text(&missing.stderr));
     assert!(text(&missing.stderr).contains("/no/such/program"), "{}", text(&missing.stderr));
