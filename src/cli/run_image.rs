@@ -79,7 +79,7 @@ pub async fn run_image(engines: &Engines, request: RunRequest, progress: &Arc<Pr
     if spec.process.argv.is_empty() {
         return Err(Failure::usage("the image says nothing of what to run: give a command behind its name".to_owned()));
     }
-    spec.process.input = true;
+    spec.process.input = !input_is_null();
     progress.done();
     let (running, streams) = engine.runner().start(&spec, &[]).await?;
     let running = Arc::new(running);
@@ -103,6 +103,14 @@ pub async fn run_image(engines: &Engines, request: RunRequest, progress: &Arc<Pr
         let _ = errors.await;
     }
     Ok(exit_code)
+}
+
+/// Whether our standard input is /dev/null: then the program's is too, not a pipe that nobody writes to.
+fn input_is_null() -> bool {
+    use nix::sys::stat::{SFlag, fstat, makedev};
+    fstat(std::io::stdin()).is_ok_and(|status| {
+        SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR && status.st_rdev == makedev(1, 3)
+    })
 }
 
 /// Waits for the program, and hands on the signals that come.

@@ -2,7 +2,7 @@
 //! opened is still found in the image.
 
 use super::ways::assert_rows;
-use crate::support::{Image, NO_HTTP, Run, Slim, compile, docker_output};
+use crate::support::{Image, NO_HTTP, Run, Slim, compile, docker_output, engine};
 
 const CAPABILITIES: [&str; 4] = ["--cap-add", "SYS_ADMIN", "--cap-add", "DAC_READ_SEARCH"];
 
@@ -40,16 +40,18 @@ fn observed(image: &Image, options: &[&str], pivoted: &str) -> Run {
     assert_eq!(observed.pop().as_deref(), Some("ring: 1"));
     let plain = String::from_utf8(plain.stdout).unwrap();
     assert_eq!(observed, plain.lines().filter(|line| !line.starts_with("ring")).collect::<Vec<_>>());
-    assert!(
-        observed.iter().any(|line| line == pivoted) && observed.iter().any(|line| line == "open by handle: 0"),
-        "{observed:?}"
-    );
+    assert!(observed.iter().any(|line| line == pivoted), "{observed:?}");
+    assert!(observed.iter().any(|line| line == "open by handle: 0"), "{observed:?}");
     run
 }
 
 /// What the program has mounted itself is told by notify by the name that was used, by fanotify as the file that it is.
 #[test]
 fn by_mounts_and_handles() {
+    // Volumes of an image are mounts in a daemon's containers only.
+    if engine() == "embedded" {
+        return;
+    }
     let run = observed(&image(), &[], "pivot: 1");
     let seen = run.observation("seen.jsonl");
     assert_eq!((seen.end.complete, seen.end.counters.lost), (true, 0));
@@ -85,6 +87,10 @@ fn by_mounts_and_handles() {
 /// Docker's own profile refuses pivot_root to everybody.
 #[test]
 fn by_another_root() {
+    // Volumes of an image are mounts in a daemon's containers only.
+    if engine() == "embedded" {
+        return;
+    }
     let run = observed(&image(), &["--security-opt", "seccomp=unconfined"], "pivot: 0");
     let seen = run.observation("seen.jsonl");
     assert_eq!((seen.end.complete, seen.end.counters.lost), (true, 0));

@@ -3,7 +3,7 @@
 use slim::observe::observation::{Access, Fanotify, Sense};
 
 use super::ways;
-use crate::support::{Image, NO_HTTP, Slim, web};
+use crate::support::{Image, NO_HTTP, Slim, engine, web};
 
 /// A seccomp profile that allows everything but fanotify.
 const NO_FANOTIFY: &str =
@@ -70,6 +70,10 @@ fn a_server_is_probed_whatever_watches_it() {
 
 #[test]
 fn where_fanotify_is_refused() {
+    // A profile of the user's is a daemon's option.
+    if engine() == "embedded" {
+        return;
+    }
     let image = served();
     let build = |words: &[&str]| {
         let slim = Slim::build(&image, &[&["--security-opt", "seccomp=no-fanotify.json", "--http-probe"], words].concat());

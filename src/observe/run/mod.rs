@@ -265,7 +265,11 @@ impl Run<'_> {
         self.course.hostname.clone_from(&target.facts.hostname);
         self.course.addresses.clone_from(&target.facts.addresses);
         let result = self.exercise(&target, &spec).await;
-        self.course.listening_on(&target.monitor.status().listening);
+        let status = target.monitor.status();
+        // What has ended listens no more, and whether it was seen to just before is chance.
+        if !status.is_over() {
+            self.course.listening_on(&status.listening);
+        }
         let stopped = self.stop(&target).await;
         self.log = target.container.log(if request.probes.keep_log { MAX_LOG_LINES } else { LOG_LINES }).await;
         target.container.clone().remove().await;
