@@ -1,39 +1,16 @@
 //! `slim run`: images that no daemon has do what they do in Docker; `slim doctor`.
 
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Image, Running, Slim, busybox, docker, docker_output, until};
+use crate::support::{Image, Running, Saved, Slim, busybox, docker_output, until};
 
-/// An image of this machine's daemon as an archive, with a store of its own.
-struct Saved {
-    image: Image,
-    folder: tempfile::TempDir,
-}
-
-impl Saved {
-    fn new(image: Image) -> Saved {
-        let folder = tempfile::tempdir().unwrap();
-        docker(&["save", "-o", folder.path().join("image.tar").to_str().unwrap(), &image.name]);
-        Saved { image, folder }
-    }
-
-    fn source(&self) -> String {
-        format!("docker-archive:{}", self.folder.path().join("image.tar").display())
-    }
-
-    fn store(&self) -> PathBuf {
-        self.folder.path().join("cache")
-    }
-
-    /// `slim run` of it, with options before it and a command behind it.
-    fn run(&self, options: &[&str], command: &[&str]) -> Output {
-        let mut slim = Command::new(env!("CARGO_BIN_EXE_slim"));
-        slim.arg("run").args(options).arg(self.source()).args(command).env("XDG_CACHE_HOME", self.store());
-        slim.output().unwrap()
-    }
+/// `slim run` of an image, with options before it and a command behind it.
+fn slim_run(saved: &Saved, options: &[&str], command: &[&str]) -> Output {
+    let mut slim = Command::new(env!("CARGO_BIN_EXE_slim"));
+    slim.arg("run").args(options).arg(saved.source()).args(command).env("XDG_CACHE_HOME", saved.cache());
+    slim.output().unwrap()
 }
 
 fn image() -> Image {
@@ -53,7 +30,7 @@ fn text(bytes: &[u8]) -> String {
 fn an_archive_runs_as_in_docker() {
     let saved = Saved::new(image());
     let plain = docker_output(&["run", "--rm", &saved.image.name]);
-    let ours = saved.run(&[], &[]);
+    let ours = slim_run(&saved, &[], &[]);
     assert_eq!(text(&ours.stdout), text(&plain.stdout));
     assert_eq!((text(&ours.stderr), ours.status.code()), ("trouble\n".to_owned(), Some(3)));
 
@@ -61,7 +38,7 @@ fn an_archive_runs_as_in_docker() {
     let script = "id; echo $HOME; echo $GREETING; pwd; ls -ln / | wc -l; cat /proc/self/status | grep Cap; umask; ls /dev";
     for options in [&[][..], &["--user", "web", "--env", "GREETING=hi", "--workdir", "/etc"], &["--cap-drop", "ALL"]] {
         let plain = docker_output(&[&["run", "--rm"], options, &[&saved.image.name, "sh", "-c", script]].concat());
-        let ours = saved.run(options, &["sh", "-c", script]);
+        let ours = slim_run(&saved, options, &["sh", "-c", script]);
         let lines = |output: &Output| -> Vec<String> {
             // Docker adds `/.dockerenv`.
             text(&output.stdout).lines().filter(|line| line.parse::<u32>().is_err()).map(str::to_owned).collect()
@@ -76,14 +53,14 @@ fn mounts_and_a_read_only_root() {
     let shared = tempfile::tempdir().unwrap();
     let volume = format!("{}:/shared", shared.path().display());
     let options = ["--read-only", "--volume", &volume, "--tmpfs", "/tmp"];
-    let run = saved.run(&options, &["sh", "-c", "touch /work/x; touch /tmp/y && echo kept > /shared/z && ls /tmp"]);
+    let run = slim_run(&saved, &options, &["sh", "-c", "touch /work/x; touch /tmp/y && echo kept > /shared/z && ls /tmp"]);
     assert_eq!(text(&run.stdout), "y\n", "{}", text(&run.stderr));
     assert!(text(&run.stderr).contains("/work/x: Read-only file system"), "{}", text(&run.stderr));
     assert_eq!(std::fs::read_to_string(shared.path().join("z")).unwrap(), "kept\n");
     // What is written into the root is gone with the container, and the store is as it was.
-    let run = saved.run(&[], &["sh", "-c", "ls /work; touch /work/x"]);
+    let run = slim_run(&saved, &[], &["sh", "-c", "ls /work; touch /work/x"]);
     assert_eq!(text(&run.stdout), "");
-    assert_eq!(text(&saved.run(&[], &["ls", "/work"]).stdout), "");
+    assert_eq!(text(&slim_run(&saved, &[], &["ls", "/work"]).stdout), "");
 }
 
 #[test]
@@ -100,12 +77,12 @@ fn a_directory_is_an_image_that_is_not_changed() {
 #[test]
 fn a_signal_reaches_the_program_and_nothing_is_left() {
     let saved = Saved::new(image());
-    let temporary = saved.folder.path().join("temporary");
+    let temporary = saved.path("temporary");
     std::fs::create_dir(&temporary).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_slim"));
     let script = "trap 'echo stopped >&2; exit 9' TERM; echo ready >&2; sleep 1000 & wait";
     command.args(["run", &saved.source(), "sh", "-c", script]);
-    command.env("XDG_CACHE_HOME", saved.store()).env("TMPDIR", &temporary);
+    command.env("XDG_CACHE_HOME", saved.cache()).env("TMPDIR", &temporary);
     let mut run = Running::spawn(command, temporary.clone(), tempfile::tempdir().unwrap());
     run.until_it_says("ready");
     run.send(Signal::SIGTERM);
@@ -113,17 +90,17 @@ fn a_signal_reaches_the_program_and_nothing_is_left() {
     assert!(run.said().ends_with("stopped\n"), "{}", run.said());
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!mounts.contains(saved.folder.path().to_str().unwrap()), "{mounts}");
+    assert!(!mounts.contains(saved.path("").to_str().unwrap()), "{mounts}");
 }
 
 #[test]
 fn what_a_killed_run_left_is_removed_by_the_next() {
     let saved = Saved::new(image());
-    let temporary = saved.folder.path().join("temporary");
+    let temporary = saved.path("temporary");
     std::fs::create_dir(&temporary).unwrap();
     let run = |words: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_slim"));
-        command.arg("run").arg(saved.source()).args(words).env("XDG_CACHE_HOME", saved.store()).env("TMPDIR", &temporary);
+        command.arg("run").arg(saved.source()).args(words).env("XDG_CACHE_HOME", saved.cache()).env("TMPDIR", &temporary);
         command
     };
     let script = "echo written > /work/file; echo ready >&2; exec sleep 1000";
@@ -146,7 +123,7 @@ fn what_cannot_be_run_is_said() {
     nowhere.run().fails(3, "no Docker daemon answers at `unix:///no/such/socket`");
     Slim::new(&["run", "docker-archive:/no/such/file"]).run().fails(4, "/no/such/file");
     Slim::new(&["run", "--network", "bridge", &saved.source()]).run().fails(2, "slim's own containers have no `--network`");
-    let missing = saved.run(&[], &["/no/such/program"]);
+    let missing = slim_run(&saved, &[], &["/no/such/program"]);
     assert_eq!(missing.status.code(), Some(5), "{}", text(&missing.stderr));
     assert!(text(&missing.stderr).contains("/no/such/program"), "{}", text(&missing.stderr));
 }

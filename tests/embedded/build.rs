@@ -8,41 +8,18 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::rootless::PlainUser;
-use crate::support::{Builder, Image, NO_HTTP, Running, Slim, busybox, compile, docker, shell, until, web};
+use crate::support::{Builder, Image, NO_HTTP, Running, Saved, Slim, busybox, compile, docker, shell, until, web};
 
 /// Where no daemon is.
 const NOWHERE: &str = "unix:///nonexistent/docker.sock";
 
-/// An image of this machine's daemon as an archive, with a store of its own.
-struct Saved {
-    image: Image,
-    folder: tempfile::TempDir,
+/// A command line of slim, for which there is no daemon.
+fn slim(saved: &Saved, words: &[&str]) -> Slim {
+    Slim::new(words).env("DOCKER_HOST", NOWHERE).env("XDG_CACHE_HOME", saved.cache().to_str().unwrap())
 }
 
-impl Saved {
-    fn new(image: Image) -> Saved {
-        let folder = tempfile::tempdir().unwrap();
-        docker(&["save", "-o", folder.path().join("app.tar").to_str().unwrap(), &image.name]);
-        Saved { image, folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn source(&self) -> String {
-        format!("docker-archive:{}", self.path("app.tar").display())
-    }
-
-    /// A command line of slim, for which there is no daemon.
-    fn slim(&self, words: &[&str]) -> Slim {
-        let cache = self.path("cache");
-        Slim::new(words).env("DOCKER_HOST", NOWHERE).env("XDG_CACHE_HOME", cache.to_str().unwrap())
-    }
-
-    fn build(&self, words: &[&str]) -> Slim {
-        self.slim(&[&["build", &self.source()], words].concat())
-    }
+fn build(saved: &Saved, words: &[&str]) -> Slim {
+    slim(saved, &[&["build", &saved.source()], words].concat())
 }
 
 fn kept(report: &Value) -> Vec<String> {
@@ -52,7 +29,7 @@ fn kept(report: &Value) -> Vec<String> {
 #[test]
 fn an_archive_becomes_a_slim_one_beside_it_as_in_docker() {
     let saved = Saved::new(web().build());
-    let run = saved.build(&["--http-probe"]).run().ok();
+    let run = build(&saved, &["--http-probe"]).run().ok();
     let report = run.report();
     assert_eq!(report["verification"]["verdict"], "same");
     assert_eq!(report["engine"]["name"], "embedded");
@@ -66,9 +43,9 @@ fn an_archive_becomes_a_slim_one_beside_it_as_in_docker() {
     assert!(docker.report()["engine"]["name"].as_str().unwrap().starts_with("Docker "));
 
     // It can be checked again, and what was taken from it is missed.
-    let (slim, fat) = (format!("docker-archive:{}", result.display()), saved.source());
-    saved.slim(&["verify", &slim, "--against", &fat, "--http-probe"]).run().ok();
-    saved.build(&["--http-probe", "--exclude-pattern", "/www/large"]).run().fails(8, "/large");
+    let (result, fat) = (format!("docker-archive:{}", result.display()), saved.source());
+    slim(&saved, &["verify", &result, "--against", &fat, "--http-probe"]).run().ok();
+    build(&saved, &["--http-probe", "--exclude-pattern", "/www/large"]).run().fails(8, "/large");
 }
 
 #[test]
@@ -119,7 +96,7 @@ fn nothing_is_lost_however_the_target_ends() {
         let saved = Saved::new(sudden_end(end).build());
         // What ends by a signal of its own is no success, but was seen to the last.
         let words = [NO_HTTP, "--verify=off", "--continue-after", "app-exit", "--observation-out", "seen.jsonl"];
-        let run = saved.build(&words).run();
+        let run = build(&saved, &words).run();
         let observation = run.observation("seen.jsonl");
         assert!(observation.end.complete && !observation.end.tail_unknown, "{end}: {}", run.stderr());
         let opened = observation.uses.iter().filter(|path_use| path_use.path.starts_with(b"/files/"));
@@ -135,7 +112,7 @@ fn directories_that_are_mounted_are_copied_for_later_runs() {
     let data = saved.path("data");
     std::fs::create_dir(&data).unwrap();
     std::fs::write(data.join("starts"), "41\n").unwrap();
-    let run = saved.build(&[NO_HTTP, "--volume", &format!("{}:/data", data.display())]).run().ok();
+    let run = build(&saved, &[NO_HTTP, "--volume", &format!("{}:/data", data.display())]).run().ok();
     assert_eq!(run.report()["verification"]["verdict"], "same");
     assert_eq!(std::fs::read_to_string(data.join("starts")).unwrap(), "42\n");
 }
@@ -145,7 +122,7 @@ fn directories_that_are_mounted_are_copied_for_later_runs() {
 fn volumes_are_writable_below_a_read_only_root() {
     let image = shell("cat /data/given; echo x >/data/new; ! echo y >/data/../new").file("/data/given", b"given", 0o644);
     let saved = Saved::new(image.change("VOLUME /data").build());
-    let run = saved.build(&[NO_HTTP, "--read-only"]).run().ok();
+    let run = build(&saved, &[NO_HTTP, "--read-only"]).run().ok();
     assert!(run.keeps("/data/given") && !run.keeps("/data/new"));
 }
 
@@ -154,7 +131,7 @@ fn options_of_other_engines_are_refused() {
     let saved = Saved::new(shell("true").build());
     for (option, value) in [("--network", "bridge"), ("--runtime", "runc"), ("--publish-port", "80"), ("--volume", "name:/data")]
     {
-        saved.build(&[NO_HTTP, option, value]).run().fails(2, "slim's own containers have no");
+        build(&saved, &[NO_HTTP, option, value]).run().fails(2, "slim's own containers have no");
     }
 }
 
@@ -173,7 +150,7 @@ fn processes_with(word: &str) -> Vec<i32> {
 fn nothing_is_left_of_a_build_that_is_killed() {
     let mark = format!("{}", 100_000 + std::process::id());
     let saved = Saved::new(shell(&format!("sleep {mark}")).build());
-    let (source, cache) = (saved.source(), saved.path("cache"));
+    let (source, cache) = (saved.source(), saved.cache());
     let variables = [("DOCKER_HOST", NOWHERE), ("XDG_CACHE_HOME", cache.to_str().unwrap())];
     for signal in [Signal::SIGKILL, Signal::SIGINT] {
         let mut running = Running::start(&["build", &source, NO_HTTP, "--continue-after", "600"], &variables);
@@ -184,7 +161,7 @@ fn nothing_is_left_of_a_build_that_is_killed() {
         if signal == Signal::SIGKILL {
             assert_eq!(running.temporary_files().len(), 1, "its directory, which it could not remove");
             let temporary = running.temporary_files()[0].parent().unwrap().to_owned();
-            let run = saved.build(&[NO_HTTP, "--cmd", "true"]).env("TMPDIR", temporary.to_str().unwrap()).run().ok();
+            let run = build(&saved, &[NO_HTTP, "--cmd", "true"]).env("TMPDIR", temporary.to_str().unwrap()).run().ok();
             assert!(run.stderr().contains("removed what killed runs left"), "{}", run.stderr());
         }
         assert_eq!(running.temporary_files(), Vec::<PathBuf>::new());
@@ -204,7 +181,7 @@ fn builds_as_user(with_ids: bool) {
     let image = image.entry("/data/mine", owned(tar::EntryType::Regular, 0o600), b"mine");
     let image = image.change("USER web").cmd(&["sh", "-c", "cat /data/mine; echo x >/data/new; id -u; stat -c %u /data"]).build();
     let saved = Saved::new(image);
-    std::fs::set_permissions(saved.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(saved.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(saved.path("app.tar"), std::fs::Permissions::from_mode(0o644)).unwrap();
     let user = PlainUser::new(with_ids);
     let slim = user.copy(Path::new(super::SLIM), "slim");

@@ -11,6 +11,7 @@ mod image;
 mod proxy;
 mod registry;
 mod running;
+mod saved;
 mod slim;
 
 use std::process::{Command, Output};
@@ -25,6 +26,7 @@ pub use image::{Builder, Image, busybox, debian_tools, large, shell, web};
 pub use proxy::Proxy;
 pub use registry::{Answer, Fake, Passage, Registry};
 pub use running::{Running, until};
+pub use saved::Saved;
 pub use slim::{Run, Slim, engine};
 
 /// For jobs that end by themselves, which need no probe.
