@@ -99,9 +99,11 @@ fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
             let request = RunRequest::new(*arguments, &System)?;
             let trim = Trim::after(&request.source, request.cache_size);
             let engines = Engines::new(general.host.clone(), own_executable()?, Arc::clone(progress)).unwatched();
-            let exit_code = runtime.block_on(async {
+            let exit_code = runtime.block_on(async move {
                 let exit_code = run_image(&engines, request, progress).await;
                 let _ = engines.clean_up().await;
+                // The layers that it held can be removed from here on.
+                drop(engines);
                 exit_code
             });
             trim.run(&progress.messages);

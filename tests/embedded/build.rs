@@ -180,9 +180,7 @@ fn builds_as_user(with_ids: bool) {
     let image = busybox().entry("/data/", owned(tar::EntryType::Directory, 0o750), b"");
     let image = image.entry("/data/mine", owned(tar::EntryType::Regular, 0o600), b"mine");
     let image = image.change("USER web").cmd(&["sh", "-c", "cat /data/mine; echo x >/data/new; id -u; stat -c %u /data"]).build();
-    let saved = Saved::new(image);
-    std::fs::set_permissions(saved.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::fs::set_permissions(saved.path("app.tar"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let saved = Saved::new(image).for_all();
     let user = PlainUser::new(with_ids);
     let slim = user.copy(Path::new(super::SLIM), "slim");
     let source = saved.source();
@@ -215,4 +213,18 @@ fn a_user_with_subordinate_ids_builds_too() {
 #[test]
 fn a_user_with_one_id_builds_too() {
     builds_as_user(false);
+}
+
+/// Regression: the ports of a server with another id than that of who started slim were not seen, as its descriptors are hidden.
+#[test]
+fn a_user_probes_a_server_of_another_id() {
+    let saved = Saved::new(web().change("USER web").build()).for_all();
+    let user = PlainUser::new(true);
+    let slim = user.copy(Path::new(super::SLIM), "slim");
+    let source = saved.source();
+    let words = ["build", &source, "--http-probe", "--output", "docker-archive:app.slim.tar", "--report", "report.json"];
+    let run = user.command(&slim, &words).env("DOCKER_HOST", NOWHERE).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let report: Value = serde_json::from_slice(&std::fs::read(user.home().join("report.json")).unwrap()).unwrap();
+    assert!(kept(&report).iter().any(|path| path == "/www/large"), "the crawl goes there");
 }

@@ -7,7 +7,7 @@ use slim::engine::embedded::{Runner, Tier, TierReport, probe_tiers};
 use slim_sensor::container::spec::{Network, Root};
 
 use super::{Ground, PART, SLIM, block, part};
-use crate::support::{busybox, docker_output};
+use crate::support::{NO_HTTP, Saved, busybox, docker_output, shell};
 
 const IN_DOCKER: &str = "nested::in_dockers_containers_it_works_or_says_what_is_missing";
 
@@ -122,4 +122,34 @@ fn without_overlays_the_layers_are_copied() {
         assert_eq!(running.wait().await.unwrap(), 0);
     });
     assert_eq!(std::fs::read_dir(&spec.state).unwrap().count(), 0);
+}
+
+/// The whole job in a container that lets us do more or less; what it must say.
+#[test]
+fn in_dockers_containers_images_are_built_or_it_is_said_what_is_missing() {
+    let saved = Saved::new(shell("cat /etc/group; id -u").build()).for_all();
+    let outer = busybox().build();
+    let (slim, files) = (format!("{SLIM}:/slim:ro"), format!("{}:/files:ro", saved.path("").display()));
+    let build = |options: &[&str]| {
+        let mounts = ["run", "--rm", "--network", "none", "-v", &slim, "-v", &files, "-e", "XDG_CACHE_HOME=/tmp/cache"];
+        let words = ["/slim", "build", "docker-archive:/files/app.tar", NO_HTTP, "--output", "docker-archive:/tmp/app.tar"];
+        let more = ["--report", "/tmp/report.json"];
+        let output = docker_output(&[&mounts[..], options, &[&outer.name], &words, &more].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = build(&[]);
+    assert_eq!(code, Some(3), "{said}");
+    for what in ["this machine lets nobody make containers", "`--cap-add SYS_ADMIN`", "`--security-opt seccomp=unconfined`"] {
+        assert!(said.contains(what), "{said}");
+    }
+    for options in [
+        &["--cap-add", "SYS_ADMIN"][..],
+        &["--cap-add", "SYS_ADMIN", "--cap-add", "SYS_PTRACE"],
+        &["--security-opt", "seccomp=unconfined"],
+        &["--security-opt", "seccomp=unconfined", "--user", "1000", "--workdir", "/tmp"],
+    ] {
+        let (code, said) = build(options);
+        assert_eq!(code, Some(0), "{options:?}: {said}");
+        assert_eq!(said.contains("degraded"), options[0] == "--security-opt", "{options:?}: {said}");
+    }
 }

@@ -1,5 +1,6 @@
 //! An image of the daemon as an archive, with a layer store of its own.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::{Image, docker};
@@ -15,6 +16,14 @@ impl Saved {
         let folder = tempfile::tempdir().unwrap();
         docker(&["save", "-o", folder.path().join("app.tar").to_str().unwrap(), &image.name]);
         Saved { image, folder }
+    }
+
+    /// Others may read it.
+    pub fn for_all(self) -> Saved {
+        for (path, mode) in [(self.path(""), 0o755), (self.path("app.tar"), 0o644)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        self
     }
 
     /// A file beside the archive.

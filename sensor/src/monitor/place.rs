@@ -52,6 +52,12 @@ pub(super) fn processes() -> Vec<i32> {
     all
 }
 
+/// The container has a network of its own, whose sockets are nobody's but its processes'.
+pub(super) fn has_own_network() -> bool {
+    let network = |id: i32| process::link(id, "ns/net");
+    OUTSIDE_OF.get().is_some_and(|first| network(*first).is_some_and(|own| Some(own) != network(std::process::id() as i32)))
+}
+
 /// What a process is called in the container.
 pub(super) fn number_inside(id: i32) -> i32 {
     if is_outside() { process::status(id).map_or(0, |status| status.innermost) } else { id }

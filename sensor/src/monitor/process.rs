@@ -80,8 +80,13 @@ pub(super) fn heeded_signals(id: i32) -> u64 {
 /// Signals that a thread waits for with sigtimedwait(2), as every init does. They count as blocked, but while it waits the
 /// kernel doesn't show them so.
 fn awaited_signals(thread: i32) -> u64 {
+    let path = format!("/proc/{thread}/syscall");
+    // Where we may not look, it is not said to heed nothing.
+    if File::open(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+        return u64::MAX;
+    }
     let mut set = [0; size_of::<u64>()];
-    let address = contents(&format!("/proc/{thread}/syscall"), 256).and_then(|text| parse_signal_wait(&text));
+    let address = contents(&path, 256).and_then(|text| parse_signal_wait(&text));
     match address.map(|address| read_memory(thread, address, &mut set)) {
         Some(Ok(length)) if length == set.len() => u64::from_ne_bytes(set),
         _ => 0,
