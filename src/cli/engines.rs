@@ -13,7 +13,7 @@ use super::progress::Progress;
 use crate::engine::docker::{Engine, EngineError};
 use crate::engine::embedded::Embedded;
 use crate::engine::owner::Owner;
-use crate::engine::workspace::{Swept, Workspace};
+use crate::engine::workspace::Workspace;
 
 /// How long an engine that went away may take to come back.
 const RETURN_PATIENCE: Duration = Duration::from_secs(10);
@@ -145,25 +145,25 @@ impl Engines {
 
 /// Removes what killed runs left: in the daemon, where there is one at hand, and here.
 async fn sweep(engine: Option<&Engine>, progress: &Progress) {
-    let left = match engine {
-        Some(_) => Workspace::sweep(&std::env::temp_dir()),
+    let Some(engine) = engine else {
         // Nothing could be done about images that are noted.
-        None => Swept { directories: Workspace::sweep_without_engine(&std::env::temp_dir()), images: vec![] },
+        let directories = Workspace::sweep_without_engine(&std::env::temp_dir());
+        return tell_swept(Ok(0), directories, progress);
     };
-    let containers = match engine {
-        Some(engine) => {
-            for image in &left.images {
-                engine.discard(image).await;
-            }
-            engine.sweep().await
-        }
-        None => Ok(0),
-    };
+    // An image cannot be removed while there is a container of it.
+    let containers = engine.sweep().await;
+    let left = Workspace::sweep(&std::env::temp_dir());
+    for image in &left.images {
+        engine.discard(image).await;
+    }
+    tell_swept(containers, left.directories, progress);
+}
+
+fn tell_swept(containers: Result<usize, EngineError>, directories: usize, progress: &Progress) {
     match containers {
-        Ok(0) if left.directories == 0 => {}
+        Ok(0) if directories == 0 => {}
         Ok(containers) => progress.messages.info(format!(
-            "removed what killed runs left: containers: {containers}, directories for temporary files: {}",
-            left.directories
+            "removed what killed runs left: containers: {containers}, directories for temporary files: {directories}"
         )),
         Err(error) => progress.messages.warn(format!("what a killed run left could not be removed: {error}")),
     }
