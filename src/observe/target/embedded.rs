@@ -5,13 +5,17 @@ use std::sync::Arc;
 use slim_sensor::container::spec::{Mount as Mounted, Mounted as What};
 
 use super::{Facts, Started, TargetError, TargetSpec};
-use crate::engine::embedded::{Embedded, EmbeddedError, ObservedStart, RunnerError, StubOptions};
+use crate::engine::embedded::{Embedded, EmbeddedError, ObservedStart, RunnerError, StubOptions, Tier};
 use crate::engine::runtime::{Contained, Ending};
 use crate::engine::volumes::Copies;
 use crate::observe::observation::{Mount, Shows};
 
 /// What the engine makes in every container.
 const MADE: [&str; 6] = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+
+/// What a program may fail of that starts as root and then becomes somebody else.
+const ONE_ID: &str = "there is only one user id to be had here: a program that becomes another user may wait or fail; `slim doctor` tells \
+                      how to get more";
 
 /// Makes the container, with stub and monitor.
 pub(super) async fn start(
@@ -30,11 +34,15 @@ pub(super) async fn start(
             other => other.into(),
         })?;
     let config = spec.image.config.config.as_ref();
+    let mut notes = container.fallbacks().to_vec();
+    if engine.tier() == Tier::SingleId {
+        notes.push(ONE_ID.to_owned());
+    }
     let facts = Facts {
         mounts: MADE.iter().map(|target| made(target)).chain(mounts.iter().map(|mount| mounted(mount, volumes))).collect(),
         stop_timeout: config.and_then(|config| config.stop_timeout),
         hostname,
-        notes: container.fallbacks().to_vec(),
+        notes,
         ..Facts::default()
     };
     let (container, monitor_end) = (Contained::Embedded(Arc::new(container)), Ending::Embedded(monitor_exit));
