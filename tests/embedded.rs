@@ -5,6 +5,7 @@
 
 mod build;
 mod contract;
+mod directory;
 mod endings;
 mod files;
 mod nested;

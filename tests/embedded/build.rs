@@ -1,8 +1,6 @@
 //! The whole of `slim build` and `slim verify` without a daemon: from files, by slim's own containers.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -55,27 +53,6 @@ fn an_image_of_the_daemon_is_saved_for_slims_own_containers() {
     assert_eq!(run.report()["engine"]["reason"], "`--engine embedded`");
     assert_eq!(run.report()["result"]["tags"][0], image.slim_name());
     assert_eq!(docker(&["run", "--rm", &image.slim_name()]), docker(&["run", "--rm", &image.name]));
-}
-
-#[test]
-fn a_program_of_a_directory_becomes_an_image() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("root");
-    for directory in ["bin", "data", "dev", "proc"] {
-        std::fs::create_dir_all(root.join(directory)).unwrap();
-    }
-    std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-    std::fs::set_permissions(root.join("bin/busybox"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    for name in ["used", "unused"] {
-        std::fs::write(root.join("data").join(name), name).unwrap();
-    }
-    let source = format!("rootfs:{}", root.display());
-    let words = ["build", &source, NO_HTTP, "--cmd", "/bin/busybox cat /data/used", "--tag", "tool:slim"];
-    let run = Slim::new(&words).env("DOCKER_HOST", NOWHERE).run().ok();
-    assert!(run.keeps("/data/used") && !run.keeps("/data/unused"));
-    let image = format!("docker-archive:{}", run.path("tool.tar").display());
-    let output = Command::new(super::SLIM).args(["run", &image]).env("XDG_CACHE_HOME", folder.path().join("cache")).output();
-    assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), "used");
 }
 
 /// Files that are opened, and then an end that gives no time to tell of them.
