@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Builder, Image, Run, Slim, busybox, compile, docker, engine, unique};
+use crate::support::{Builder, Image, NO_HTTP, Run, Slim, busybox, compile, docker, engine, shell, unique};
 
 /// Busybox with a few pages; what serves them is up to the test.
 fn pages() -> Builder {
@@ -443,4 +443,14 @@ fn without_any_probe_the_end_is_waited_for() {
         .map(|step| step[1].as_f64().unwrap())
         .sum();
     assert!((9.5..12.0).contains(&watched), "watched for {watched} s");
+}
+
+#[test]
+fn a_command_that_does_not_end_is_an_error() {
+    let image = shell("sleep 1000").build();
+    let words = [NO_HTTP, "--exec", "sleep 1000", "--exec-timeout", "1s"];
+    Slim::build(&image, &words).run().fails(6, "`sleep 1000` could not be run: it did not end in 1 s");
+    // In a container of its own, as the program has ended.
+    let image = shell("true").build();
+    Slim::build(&image, &words).run().fails(6, "it did not end in 1 s; allow more with `--exec-timeout`");
 }

@@ -434,6 +434,9 @@ pub struct ProbeArgs {
     /// Wait this long for the program to be ready
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "60s")]
     pub start_timeout: Duration,
+    /// Give each command of `--exec` this long
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10m")]
+    pub exec_timeout: Duration,
     /// Print the log of the container
     #[arg(long)]
     pub show_clogs: Option<bool>,

@@ -66,6 +66,7 @@ pub fn probes(flags: &ProbeFlags) -> Result<Probes, Failure> {
         script: script.transpose()?,
         continue_after: flags.continue_after,
         start_timeout: flags.start_timeout,
+        exec_timeout: flags.exec_timeout,
         keep_log: flags.show_log,
         must_work: true,
         replay: None,

@@ -170,6 +170,8 @@ pub struct ProbeFlags {
     pub continue_after: ContinueAfter,
     /// For readiness.
     pub start_timeout: Duration,
+    /// For each command.
+    pub exec_timeout: Duration,
     /// Print the log of the container, also when all is well.
     pub show_log: bool,
 }
@@ -419,6 +421,7 @@ pub(super) fn probe_flags(args: ProbeArgs) -> Result<ProbeFlags, UsageError> {
         exec_file: args.exec_file,
         continue_after,
         start_timeout: args.start_timeout,
+        exec_timeout: args.exec_timeout,
         show_log: args.show_clogs.unwrap_or(false),
     })
 }

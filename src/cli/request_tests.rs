@@ -68,6 +68,7 @@ fn a_bare_command_line() {
             exec_file: None,
             continue_after: ContinueAfter { probe: true, ..ContinueAfter::default() },
             start_timeout: Duration::from_secs(60),
+            exec_timeout: Duration::from_secs(600),
             show_log: false,
         },
         keep: KeepFlags {

@@ -58,7 +58,12 @@ impl Run<'_> {
                 self.run_alone(spec.with_command(words, input), &session, phase, command.clone(), begun).await?
             } else {
                 target.monitor.phase(phase).await;
-                self.run_beside(target, &session, &words, input, command.clone(), begun).await?
+                let running = self.run_beside(target, &session, &words, input, command.clone(), begun);
+                match tokio::time::timeout(probes.exec_timeout, running).await {
+                    Ok(record) => record?,
+                    // What is left of it ends with the container.
+                    Err(_) => return Err(too_slow(&command, probes.exec_timeout)),
+                }
             };
             self.recorder.answer(serde_json::json!({ "exec": record }));
             self.commands.push(record);
@@ -108,7 +113,13 @@ impl Run<'_> {
     ) -> Result<ExecRecord, ObserveError> {
         let request = self.request;
         let target = spec.start(request.runtime, request.volumes, role, self.recorder.feed(phase)).await?;
-        let exit_code = target.container.wait().await.map_err(TargetError::from)?;
+        let exit_code = match tokio::time::timeout(request.probes.exec_timeout, target.container.wait()).await {
+            Ok(exit_code) => exit_code.map_err(TargetError::from)?,
+            Err(_) => {
+                target.container.clone().remove().await;
+                return Err(too_slow(&command, request.probes.exec_timeout));
+            }
+        };
         target.settle(&self.recorder, exit_code).await;
         let milliseconds = begun.elapsed().as_millis() as u64;
         let start_failed = target.session_end().is_some_and(|end| end.start_failed);
@@ -215,6 +226,11 @@ fn in_words(command: &ExecCommand) -> String {
         ExecCommand::Shell(text) => text.clone(),
         ExecCommand::Script(name) => format!("sh -s < {name}"),
     }
+}
+
+fn too_slow(command: &ExecCommand, limit: Duration) -> ObserveError {
+    let reason = format!("it did not end in {} s; allow more with `--exec-timeout`", limit.as_secs());
+    ObserveError::Command { command: in_words(command), reason }
 }
 
 fn cannot_run(command: &ExecCommand, said: &str) -> ObserveError {

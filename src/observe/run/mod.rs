@@ -62,6 +62,8 @@ pub struct Probes {
     pub continue_after: ContinueAfter,
     /// For readiness.
     pub start_timeout: Duration,
+    /// How long a command may take.
+    pub exec_timeout: Duration,
     /// Keep the whole log.
     pub keep_log: bool,
     /// A program that answers with server errors alone, or whose health check fails, is an error and no warning.
