@@ -101,7 +101,7 @@ pub(super) fn become_program(
         prctl::set_pdeathsig(Signal::SIGKILL).during(|| "be bound to the helper")?;
     }
     let Some(word) = argv.first() else { std::process::exit(0) };
-    if word.as_bytes() == OWN_EXECUTABLE.as_bytes() {
+    if spec.stub.first().is_some_and(|word| word == OWN_EXECUTABLE) {
         reset_signals();
         let executed = execveat(&of_helper.executable, c"", &argv, &environment, AtFlags::AT_EMPTY_PATH);
         return executed.during(|| "execute slim's own program").map_err(Failure::from);
