@@ -73,19 +73,18 @@ impl Inside {
 
     /// What is at a path that has no link in it, itself though it may be one.
     pub(super) fn find_plain(&self, path: &Path) -> nix::Result<Place> {
-        let relative = Path::new(".").join(path.strip_prefix("/").unwrap_or(path));
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         // (`O_NOFOLLOW` makes the last link the place itself, which is no step over a link.)
-        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-        openat2(&self.root, &relative, how).map(Place)
+        self.open_resolving(path, OFlag::O_NOFOLLOW, ResolveFlag::RESOLVE_NO_SYMLINKS)
     }
 
     fn open_with(&self, path: &Path, flags: OFlag) -> nix::Result<Place> {
+        self.open_resolving(path, flags, ResolveFlag::RESOLVE_NO_MAGICLINKS)
+    }
+
+    fn open_resolving(&self, path: &Path, flags: OFlag, resolve: ResolveFlag) -> nix::Result<Place> {
         // Relative, so that an empty path is the root too.
         let relative = Path::new(".").join(path.strip_prefix("/").unwrap_or(path));
-        let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | flags)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC | flags).resolve(ResolveFlag::RESOLVE_IN_ROOT | resolve);
         // The kernel asks for another try when something is renamed meanwhile.
         let again = |errno| matches!(errno, Errno::EAGAIN | Errno::EINTR);
         let mut tries = 0..16;
