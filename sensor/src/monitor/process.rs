@@ -80,13 +80,13 @@ pub(super) fn heeded_signals(id: i32) -> u64 {
 /// Signals that a thread waits for with sigtimedwait(2), as every init does. They count as blocked, but while it waits the
 /// kernel doesn't show them so.
 fn awaited_signals(thread: i32) -> u64 {
-    let path = format!("/proc/{thread}/syscall");
-    // Where we may not look, it is not said to heed nothing.
-    if File::open(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
-        return u64::MAX;
-    }
+    let address = match read(&format!("/proc/{thread}/syscall"), 256) {
+        Ok(text) => parse_signal_wait(&text),
+        // Where we may not look, it is not said to heed nothing.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return u64::MAX,
+        Err(_) => None,
+    };
     let mut set = [0; size_of::<u64>()];
-    let address = contents(&path, 256).and_then(|text| parse_signal_wait(&text));
     match address.map(|address| read_memory(thread, address, &mut set)) {
         Some(Ok(length)) if length == set.len() => u64::from_ne_bytes(set),
         _ => 0,
@@ -148,9 +148,13 @@ fn numbers_in(directory: &str) -> impl Iterator<Item = i32> + use<> {
 
 /// A file's beginning.
 pub(super) fn contents(path: &str, limit: u64) -> Option<Vec<u8>> {
+    read(path, limit).ok()
+}
+
+fn read(path: &str, limit: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![];
-    File::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
