@@ -73,7 +73,7 @@ pub(super) async fn find(
 ) -> Result<(SourceImage, Chosen), Failure> {
     let found = match source {
         ImageSource::Named(name) => somewhere(engines, name, search, progress).await?,
-        ImageSource::Daemon(name) => in_daemon(engines, name, search, progress).await?,
+        ImageSource::Daemon(name) => in_daemon(engines, engines.docker().await?, name, search, progress).await?,
         _ if search.engine == EngineChoice::Docker => {
             return Err(Failure::usage(format!(
                 "`{source}` is in no daemon, so `--engine docker` cannot run it: load it into the daemon, or leave the choice to slim"
@@ -107,11 +107,15 @@ async fn somewhere(
     search: Search<'_>,
     progress: &Arc<Progress>,
 ) -> Result<(SourceImage, Chosen), Failure> {
-    let may_be_elsewhere = search.engine != EngineChoice::Docker && !engines.daemon_is_named();
-    let (failure, reference) = match (engines.docker().await, name) {
-        (Err(failure), ImageName::Named(reference)) if may_be_elsewhere && failure.exit == Exit::Engine => (failure, reference),
-        _ => return in_daemon(engines, name, search, progress).await,
+    let failure = match engines.docker().await {
+        Ok(engine) => return in_daemon(engines, engine, name, search, progress).await,
+        Err(failure) => failure,
     };
+    let may_be_elsewhere = search.engine != EngineChoice::Docker && !engines.daemon_is_named() && failure.exit == Exit::Engine;
+    let ImageName::Named(reference) = name else { return Err(failure) };
+    if !may_be_elsewhere {
+        return Err(failure);
+    }
     match in_registry(reference, search, progress).await {
         Ok(image) => Ok((image, Chosen::embedded("no daemon answers, and its registry has the image"))),
         Err(error) => {
@@ -131,11 +135,11 @@ async fn in_registry(reference: &Reference, search: Search<'_>, progress: &Arc<P
 /// Asks the daemon for an image; one that it hasn't got is pulled.
 async fn in_daemon(
     engines: &Engines,
+    engine: &Engine,
     name: &ImageName,
     search: Search<'_>,
     progress: &Arc<Progress>,
 ) -> Result<(SourceImage, Chosen), Failure> {
-    let engine = engines.docker().await?;
     let text = name.to_string();
     let inspected = match engine.image(&text).await {
         Err(EngineError::NoImage(_)) if search.pull => {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use self::leftover::Leftover;
+use self::outputs::default_outputs;
 use self::running::Watched;
 use super::engines::Engines;
 use super::failure::Failure;
@@ -167,11 +168,15 @@ impl Build<'_> {
     async fn source(&mut self) -> Result<Source, Failure> {
         let created = meaning::source_date_epoch()?.map(created_at).transpose();
         let created = created.map_err(|error| Failure::usage(error.to_string()))?;
+        let mut temporary = self.check_outputs().await?;
         let (image, chosen) = self.resolve().await?;
         let tags = self.tags(&image)?;
-        // What slim itself saved of the daemon goes back there.
-        self.output.outputs = self.outputs(&tags, self.engines.connected().is_some())?;
-        let temporary = self.check_outputs().await?;
+        if self.output.outputs.is_empty() {
+            // What slim itself saved of the daemon goes back there.
+            let is_in_daemon = self.engines.connected().is_some();
+            self.output.outputs = default_outputs(&self.request.image, &tags, is_in_daemon)?;
+            temporary = self.check_outputs().await?;
+        }
         let mut program = None;
         if !chosen.is_embedded || self.output.is_for_daemon() {
             let engine = self.engines.docker().await?;

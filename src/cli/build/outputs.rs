@@ -56,14 +56,6 @@ impl Build<'_> {
         meaning::access(&self.request.registries, &self.request.image, &self.request.output.outputs)
     }
 
-    /// Where the result goes: where it was said, else back to where the image came from.
-    pub(super) fn outputs(&self, tags: &[Reference], is_in_daemon: bool) -> Result<Vec<Output>, Failure> {
-        match self.output.outputs.as_slice() {
-            [] => default_outputs(&self.request.image, tags, is_in_daemon),
-            said => Ok(said.to_vec()),
-        }
-    }
-
     /// Makes the image wherever it has to be: in the daemon without a name, and compressed for files.
     pub(super) async fn produce(
         &mut self,
@@ -203,9 +195,9 @@ impl Build<'_> {
     }
 }
 
-/// Back to where the image came from: into the daemon; beside the file, as `app.slim.tar` for `app.tar`; for a directory, which
+/// Where the result goes when nothing is said: back to where the image came from, into the daemon; beside the file, as `app.slim.tar` for `app.tar`; for a directory, which
 /// is no image, as a file here.
-fn default_outputs(source: &ImageSource, tags: &[Reference], is_in_daemon: bool) -> Result<Vec<Output>, Failure> {
+pub(super) fn default_outputs(source: &ImageSource, tags: &[Reference], is_in_daemon: bool) -> Result<Vec<Output>, Failure> {
     let (path, shape) = match source {
         // Not back into a registry, where others see it: who gives it a name only, means the daemon.
         ImageSource::Named(_) if !is_in_daemon => {
