@@ -10,7 +10,7 @@ use crate::image::source::SourceImage;
 use crate::image::store::merge::merge;
 use crate::image::store::read::LayerFiles;
 use crate::image::store::{Flavour, Store, StoredLayer};
-use crate::image::tree::{Kind, Tree};
+use crate::image::tree::Tree;
 
 /// See the module.
 #[derive(Debug)]
@@ -56,12 +56,7 @@ impl ImageRoot {
 fn owners(tree: &Tree) -> Vec<Owner> {
     let differs = |id: &_| {
         let mode = tree.mode(*id);
-        let made = match tree.kind(*id) {
-            Kind::Symlink => mode,
-            Kind::Directory => mode & 0o1777 | 0o700,
-            _ => mode & 0o777 | 0o600,
-        };
-        tree.owner(*id) != (0, 0) || mode != made
+        tree.owner(*id) != (0, 0) || mode != Flavour::User.permissions(tree.kind(*id), mode)
     };
     let owner = |id| {
         let (uid, gid) = tree.owner(id);

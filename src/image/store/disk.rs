@@ -150,13 +150,8 @@ impl Disk {
             fchownat(parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
         }
         if entry.kind != Kind::Symlink {
-            let mode = match (flavour, entry.kind) {
-                (Flavour::Root, _) => u32::from(entry.mode),
-                (Flavour::User, Kind::Directory) => u32::from(entry.mode & 0o1777) | 0o700,
-                // No program of an image becomes one that gives away our own rights.
-                (Flavour::User, _) => u32::from(entry.mode & 0o777) | 0o600,
-            };
-            fchmodat(parent, name, Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink)?;
+            let mode = Mode::from_bits_truncate(flavour.permissions(entry.kind, entry.mode).into());
+            fchmodat(parent, name, mode, FchmodatFlags::FollowSymlink)?;
         }
         set_xattrs(parent, name, entry.kind, flavour, &entry.xattrs)?;
         let time = TimeSpec::new(entry.mtime, i64::from(entry.mtime_nanoseconds));

@@ -69,6 +69,17 @@ impl Flavour {
             Flavour::User => "user",
         }
     }
+
+    /// The permission bits of a file on disk that has `mode` in the image.
+    #[must_use]
+    pub fn permissions(self, kind: Kind, mode: u16) -> u16 {
+        match (self, kind) {
+            (Flavour::Root, _) | (_, Kind::Symlink) => mode,
+            (Flavour::User, Kind::Directory) => mode & 0o1777 | 0o700,
+            // No program of an image becomes one that gives away our own rights.
+            (Flavour::User, _) => mode & 0o777 | 0o600,
+        }
+    }
 }
 
 /// What goes wrong with the store.
