@@ -21,7 +21,7 @@ use tokio_util::io::ReaderStream;
 use super::container::Container;
 use super::docker::{EngineError, Kind};
 use super::options::RunOptions;
-use super::options::mounts::MountRequest;
+use super::options::mounts::{Bind, MountRequest};
 use super::runtime::Runtime;
 use super::workspace::Workspace;
 
@@ -187,7 +187,7 @@ fn check_size(source: &Path) -> Result<(), String> {
 /// Where a bind of this machine is.
 fn writable_source(request: &MountRequest) -> Option<PathBuf> {
     match request {
-        MountRequest::Bind(bind) => bind.split(':').next().map(PathBuf::from),
+        MountRequest::Bind(bind) => Some(PathBuf::from(Bind::of(bind).source)),
         MountRequest::Mount(mount) => mount.source.clone().map(PathBuf::from),
         MountRequest::Anonymous(_) => None,
     }
@@ -257,10 +257,8 @@ fn writable_target(request: &MountRequest) -> Option<String> {
     match request {
         MountRequest::Anonymous(_) => None,
         MountRequest::Bind(bind) => {
-            let mut parts = bind.split(':').skip(1);
-            let target = parts.next()?;
-            let is_read_only = parts.next().is_some_and(|options| options.split(',').any(|option| option == "ro"));
-            (!is_read_only).then(|| target.to_owned())
+            let bind = Bind::of(bind);
+            (!bind.read_only).then(|| bind.target.to_owned())
         }
         MountRequest::Mount(mount) => {
             let is_kept = match mount.typ {

@@ -12,7 +12,7 @@ use slim_sensor::stub::Engine as Rules;
 use super::engine::EmbeddedError;
 use crate::engine::options::RunOptions;
 use crate::engine::options::environment::Variable;
-use crate::engine::options::mounts::MountRequest;
+use crate::engine::options::mounts::{Bind, MountRequest};
 use crate::engine::options::security::Seccomp;
 use crate::image::config::RunConfig;
 
@@ -137,13 +137,11 @@ fn mounts(options: &RunOptions, config: &RunConfig) -> Result<Vec<Mount>, Embedd
         mounts.push(match request {
             MountRequest::Anonymous(target) => fresh(target),
             MountRequest::Bind(bind) => {
-                let mut parts = bind.split(':');
-                let (source, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default().to_owned());
+                let Bind { source, target, read_only } = Bind::of(bind);
                 if !source.starts_with('/') {
                     return Err(EmbeddedError::NamedVolume(source.to_owned()));
                 }
-                let read_only = parts.next().is_some_and(|options| options.split(',').any(|option| option == "ro"));
-                Mount { target, what: Mounted::Bind(source.into()), read_only }
+                Mount { target: target.to_owned(), what: Mounted::Bind(source.into()), read_only }
             }
             MountRequest::Mount(mount) => {
                 let (target, source) = (mount.target.clone().unwrap_or_default(), mount.source.clone().unwrap_or_default());

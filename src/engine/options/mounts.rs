@@ -122,6 +122,28 @@ const VOLUME_OPTIONS: [&str; 14] = [
     "delegated",
 ];
 
+/// What a [`MountRequest::Bind`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bind<'a> {
+    /// A path of the host, or the name of a volume.
+    pub source: &'a str,
+    /// Where it is mounted.
+    pub target: &'a str,
+    /// The container cannot change it.
+    pub read_only: bool,
+}
+
+impl<'a> Bind<'a> {
+    /// Takes apart what [`parse_volume`] has checked.
+    #[must_use]
+    pub fn of(text: &'a str) -> Bind<'a> {
+        let mut parts = text.split(':');
+        let mut next = || parts.next().unwrap_or_default();
+        let (source, target, options) = (next(), next(), next());
+        Bind { source, target, read_only: options.split(',').any(|option| option == "ro") }
+    }
+}
+
 /// `PATH`, or `SOURCE:PATH[:OPTIONS]`.
 ///
 /// # Errors
