@@ -97,7 +97,8 @@ pub fn credentials(given: Option<&request::Credentials>, image: &ImageName) -> O
     if let Some(given) = given {
         return Some(to_engine(given));
     }
-    match docker_credential::get_credential(&image.registry()) {
+    let ImageName::Named(reference) = image else { return None };
+    match docker_credential::get_credential(Place::of(reference).account_key()) {
         Ok(docker_credential::DockerCredential::UsernamePassword(account, secret)) => Some(Credentials { account, secret }),
         // None stored, or of a kind that a pull through the daemon cannot use: it is tried anonymously.
         _ => None,

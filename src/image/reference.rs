@@ -226,17 +226,6 @@ impl ImageName {
         }
     }
 
-    /// The registry that it would be pulled from, as `docker login` names it.
-    #[must_use]
-    pub fn registry(&self) -> String {
-        const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-        let ImageName::Named(reference) = self else { return DOCKER_HUB.to_owned() };
-        match reference.name.split_once('/') {
-            Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host.to_owned(),
-            _ => DOCKER_HUB.to_owned(),
-        }
-    }
-
     /// What the result is called when nothing is said. `id` is the image's (`sha256:...`), `names` are those that the
     /// daemon lists for it: with them a short id is told from a name such as `cafe`.
     ///
