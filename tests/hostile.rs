@@ -133,20 +133,17 @@ fn a_sparse_file_of_10_gb() {
 
 #[test]
 fn a_gzip_bomb() {
-    let ground = Ground::new();
-    let layers = [base(), Layer { blob: bomb(gzip), diff_id: format!("sha256:{}", "0".repeat(64)) }];
-    ground.refuses(
-        &ground.save(&docker_archive(&layers)),
-        &["--max-unpacked-size", "10m"],
-        "the image has more than 10 MB unpacked",
-    );
-    assert!(stored(&ground) < 20 << 20);
+    a_layer_is_a_bomb(bomb(gzip));
 }
 
 #[test]
 fn a_zstd_bomb() {
+    a_layer_is_a_bomb(bomb(zstandard));
+}
+
+fn a_layer_is_a_bomb(blob: Vec<u8>) {
     let ground = Ground::new();
-    let layers = [base(), Layer { blob: bomb(zstandard), diff_id: format!("sha256:{}", "0".repeat(64)) }];
+    let layers = [base(), Layer { blob, diff_id: format!("sha256:{}", "0".repeat(64)) }];
     ground.refuses(
         &ground.save(&docker_archive(&layers)),
         &["--max-unpacked-size", "10m"],
