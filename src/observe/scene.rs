@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use slim_sensor::wire::Listener;
 
 use super::target::Target;
+use crate::engine::runtime::Contained;
 
 /// Lines of the log that are shown.
 pub(super) const LOG_LINES: usize = 20;
@@ -38,6 +39,11 @@ const UNREACHABLE: [&str; 19] = [
     "bad address",
 ];
 
+/// How a container of a daemon gets to a service.
+const DOCKER_ADVICE: &str = "start that service in a Docker network, and name the network with `--network`";
+/// How one of slim's own does.
+const EMBEDDED_ADVICE: &str = "start that service on this machine, and share its network with `--network host`";
+
 /// See the module. Reads as the end of a message: each part begins a line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scene {
@@ -45,24 +51,28 @@ pub struct Scene {
     listening: Vec<SocketAddr>,
     /// The end of the log.
     log: Vec<String>,
-    /// The log speaks of a service that isn't there.
-    lacks_a_service: bool,
+    /// What to do about a service that isn't there, of which the log speaks.
+    advice: Option<&'static str>,
 }
 
 impl Scene {
     /// Looks around in a container that runs, or has ended.
     pub async fn of(target: &Target) -> Scene {
-        Scene::new(&target.monitor.status().listening, target.container.log(LINES_SEARCHED).await)
+        let advice = match target.container {
+            Contained::Docker(..) => DOCKER_ADVICE,
+            Contained::Embedded(_) => EMBEDDED_ADVICE,
+        };
+        Scene::new(&target.monitor.status().listening, target.container.log(LINES_SEARCHED).await, advice)
     }
 
-    fn new(listening: &[Listener], log: Vec<String>) -> Scene {
+    fn new(listening: &[Listener], log: Vec<String>, advice: &'static str) -> Scene {
         let mut listening: Vec<_> = listening.iter().map(|listener| SocketAddr::new(listener.address, listener.port)).collect();
         listening.sort_unstable();
         listening.dedup();
         let lacks_a_service =
             log.iter().map(|line| line.to_lowercase()).any(|line| UNREACHABLE.iter().any(|words| line.contains(words)));
         let log = log[log.len().saturating_sub(LOG_LINES)..].iter().map(|line| shortened(line)).collect();
-        Scene { listening, log, lacks_a_service }
+        Scene { listening, log, advice: lacks_a_service.then_some(advice) }
     }
 }
 
@@ -86,13 +96,10 @@ impl fmt::Display for Scene {
             return f.write_str("\nits log is empty");
         }
         write!(f, "\nits log ends with:\n  {}", self.log.join("\n  "))?;
-        if self.lacks_a_service {
-            f.write_str(
-                "\nit seems to need a service that it cannot reach: start that service in a Docker network, and name the network \
-                 with `--network`",
-            )?;
+        match self.advice {
+            Some(advice) => write!(f, "\nit seems to need a service that it cannot reach: {advice}"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -101,7 +108,7 @@ mod tests {
     use super::*;
 
     fn logged(lines: &[&str]) -> Scene {
-        Scene::new(&[], lines.iter().map(ToString::to_string).collect())
+        Scene::new(&[], lines.iter().map(ToString::to_string).collect(), DOCKER_ADVICE)
     }
 
     #[test]
@@ -110,7 +117,7 @@ mod tests {
         let listener = |address: &str| Listener { port: 80, address: address.parse().unwrap(), pid: 1 };
         let listening = [listener("127.0.0.1"), listener("::"), listener("127.0.0.1")];
         let log = (0..30).map(|number| format!("line {number}")).collect();
-        let text = Scene::new(&listening, log).to_string();
+        let text = Scene::new(&listening, log, DOCKER_ADVICE).to_string();
         assert!(text.starts_with("\nit listened on 127.0.0.1:80, [::]:80\nits log ends with:\n  line 10\n  line 11\n"), "{text}");
         assert!(text.ends_with("\n  line 29"), "{text}");
     }
