@@ -136,4 +136,8 @@ fn the_doctor_tells_what_works_here() {
     assert_eq!(works[..2], [true, true], "the daemon of these tests, and root: {findings:#}");
     let nowhere = Slim::new(&["doctor", "--host", "unix:///no/such/socket"]).run().ok();
     assert!(nowhere.stdout().starts_with("no    a Docker or Podman daemon\n"), "{}", nowhere.stdout());
+    // Docker and Podman are told of each by itself, whichever is used.
+    for daemon in ["unix:///var/run/docker.sock", "podman/podman.sock"] {
+        assert!(nowhere.stdout().contains(daemon), "{daemon}: {}", nowhere.stdout());
+    }
 }

@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::told::Told;
 use crate::engine::docker::Engine;
 use crate::engine::embedded::{TierReport, probe_tiers};
+use crate::engine::endpoint::{self, System};
 use crate::engine::owner::Owner;
 use crate::engine::workspace::Workspace;
 use crate::exit::Exit;
@@ -33,6 +34,7 @@ pub async fn examine(host: Option<&str>, executable: &Path) -> Result<Told, Fail
     let workspace = Workspace::create(&std::env::temp_dir());
     let workspace = workspace.map_err(|error| Failure::internal(format!("no directory for temporary files: {error}")))?;
     findings.extend(probe_tiers(executable, workspace.path()).await.into_iter().map(of_tier));
+    findings.extend(other_daemons(host).await?);
     let mut text = String::new();
     for finding in &findings {
         // Writing to a string cannot fail.
@@ -46,13 +48,27 @@ pub async fn examine(host: Option<&str>, executable: &Path) -> Result<Told, Fail
     Ok(Told { quiet: String::new(), text, json, exit })
 }
 
+/// The daemon that is used where nothing else is said.
 async fn daemon(host: Option<&str>) -> Result<Finding, Failure> {
+    finding(host, "a Docker or Podman daemon".to_owned(), vec![]).await
+}
+
+/// Docker and Podman where they usually are, if that is not the daemon that is used anyway.
+async fn other_daemons(host: Option<&str>) -> Result<Vec<Finding>, Failure> {
+    let used = endpoint::find(host, &System).ok();
+    let mut findings = vec![];
+    for (kind, endpoint) in endpoint::usual(&System).into_iter().filter(|(_, endpoint)| used.as_ref() != Some(endpoint)) {
+        let notes = vec![format!("to use it: `--host {}`", endpoint.host)];
+        findings.push(finding(Some(&endpoint.host), kind.to_string(), notes).await?);
+    }
+    Ok(findings)
+}
+
+async fn finding(host: Option<&str>, absent: String, notes: Vec<String>) -> Result<Finding, Failure> {
     let owner = Owner::this_process().map_err(|error| Failure::internal(format!("no randomness: {error}")))?;
     Ok(match Engine::connect(host, owner).await {
-        Ok(engine) => {
-            Finding { what: format!("{} {} at {}", engine.kind, engine.version, engine.host()), works: true, notes: vec![] }
-        }
-        Err(error) => Finding { what: "a Docker or Podman daemon".to_owned(), works: false, notes: vec![error.to_string()] },
+        Ok(engine) => Finding { what: format!("{} {} at {}", engine.kind, engine.version, engine.host()), works: true, notes },
+        Err(error) => Finding { what: absent, works: false, notes: vec![error.to_string()] },
     })
 }
 

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::docker::Kind;
+
 /// Where a daemon is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -74,7 +76,7 @@ impl Surroundings for System {
     }
 }
 
-const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 
 /// The parts of docker's `config.json` and `meta.json` that matter here.
 #[derive(Deserialize)]
@@ -118,10 +120,26 @@ pub fn find(given: Option<&str>, surroundings: &dyn Surroundings) -> Result<Endp
     {
         return context_endpoint(folder, &context, surroundings);
     }
+    let (docker, podman) = (PathBuf::from(DOCKER_SOCKET), podman_socket(surroundings));
+    let is_podman = surroundings.exists(&podman) && !surroundings.exists(&docker);
+    Ok(on_socket(if is_podman { &podman } else { &docker }))
+}
+
+/// Where Docker and Podman are on a machine on which nothing else is said.
+#[must_use]
+pub fn usual(surroundings: &dyn Surroundings) -> [(Kind, Endpoint); 2] {
+    [(Kind::Docker, on_socket(Path::new(DOCKER_SOCKET))), (Kind::Podman, on_socket(&podman_socket(surroundings)))]
+}
+
+/// The user's own service; the machine's, where there is only that.
+fn podman_socket(surroundings: &dyn Surroundings) -> PathBuf {
     let runtime = surroundings.variable("XDG_RUNTIME_DIR").unwrap_or_else(|| "/run".to_owned());
-    let sockets = [DEFAULT_SOCKET.to_owned(), format!("{runtime}/podman/podman.sock"), "/run/podman/podman.sock".to_owned()];
-    let socket = sockets.iter().find(|socket| surroundings.exists(Path::new(socket))).unwrap_or(&sockets[0]);
-    Ok(Endpoint { host: format!("unix://{socket}"), tls: None })
+    let [own, shared] = [runtime.as_str(), "/run"].map(|runtime| Path::new(runtime).join("podman/podman.sock"));
+    if surroundings.exists(&shared) && !surroundings.exists(&own) { shared } else { own }
+}
+
+fn on_socket(socket: &Path) -> Endpoint {
+    Endpoint { host: format!("unix://{}", socket.display()), tls: None }
 }
 
 /// A host that was named by itself: by TLS where `DOCKER_TLS_VERIFY` says so.
@@ -237,6 +255,17 @@ mod tests {
         ] {
             assert_eq!(find(given, &machine(variables, files)).unwrap(), expected, "{given:?} {variables:?}");
         }
+    }
+
+    #[test]
+    fn the_usual_places() {
+        let podman = |variables: &[_], files: &[_]| usual(&machine(variables, files))[1].1.clone();
+        let (own, shared) = ("/r/podman/podman.sock", "/run/podman/podman.sock");
+        assert_eq!(usual(&machine(&[], &[]))[0], (Kind::Docker, unix("/var/run/docker.sock")));
+        assert_eq!(podman(&[], &[]), unix(shared));
+        assert_eq!(podman(&[("XDG_RUNTIME_DIR", "/r")], &[]), unix(own));
+        assert_eq!(podman(&[("XDG_RUNTIME_DIR", "/r")], &[(shared, "")]), unix(shared));
+        assert_eq!(podman(&[("XDG_RUNTIME_DIR", "/r")], &[(shared, ""), (own, "")]), unix(own));
     }
 
     #[test]
