@@ -11,6 +11,7 @@ use slim_probes::compare::{self, Difference, Mask, Own, Side, What};
 use slim_probes::{ExecRecord, HttpRecord};
 
 use super::Level;
+use super::clock::only_time_passed;
 use super::noise::Noise;
 use super::shown::Shown;
 use crate::observe::run::{Course, RunEnd};
@@ -70,6 +71,11 @@ impl Finding {
     /// Whether both are of the same part of the same answer.
     pub(super) fn is_of_the_same(&self, other: &Finding) -> bool {
         (&self.probe, &self.what) == (&other.probe, &other.what)
+    }
+
+    /// Whether only what clocks show differs.
+    pub(super) fn is_of_time(&self) -> bool {
+        self.is_text && only_time_passed(&self.expected, &self.got)
     }
 
     /// Whether only what was said differs.

@@ -8,6 +8,7 @@
 //!
 //! Nothing is changed here. What to do about a difference is a new plan, see [`crate::plan`].
 
+mod clock;
 pub mod diagnosis;
 pub mod judge;
 pub mod noise;

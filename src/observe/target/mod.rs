@@ -353,7 +353,8 @@ impl Target {
 
 /// Gives a command its whole input, and takes all that it puts out: standard output and standard error.
 async fn converse(mut parts: Parts, mut to_command: Input, input: impl AsRef<[u8]>) -> (Output, Output) {
-    let write = async {
+    // The way is dropped here, not with this function: only then does a reader of a pipe see its end.
+    let write = async move {
         // A command that does not read its input is not a failure.
         let _ = to_command.write_all(input.as_ref()).await;
         let _ = to_command.shutdown().await;

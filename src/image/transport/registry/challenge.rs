@@ -10,7 +10,7 @@
 
 /// A way to log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub enum Challenge {
     /// With the account itself.
     Basic,
     /// With a token that another server gives out.
@@ -23,7 +23,8 @@ pub(super) enum Challenge {
 }
 
 /// The ways of a header that are known here, in its order; what makes no sense ends the list.
-pub(super) fn parse(header: &str) -> Vec<Challenge> {
+#[must_use]
+pub fn parse(header: &str) -> Vec<Challenge> {
     let mut rest = header;
     let mut challenges = vec![];
     while let Some(scheme) = word(&mut rest) {

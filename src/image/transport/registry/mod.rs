@@ -17,11 +17,11 @@
 
 mod account;
 mod blob;
-mod challenge;
+pub mod challenge;
 pub mod place;
 mod pull;
 pub mod session;
-mod words;
+pub mod words;
 
 pub use self::account::Access;
 pub use self::blob::Tell;

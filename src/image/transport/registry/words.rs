@@ -5,12 +5,13 @@ use serde::Deserialize;
 use crate::escape::escape;
 
 /// The most bytes that are read of words on an error.
-pub(super) const MAX_READ: u64 = 64 << 10;
+pub const MAX_READ: u64 = 64 << 10;
 /// The most characters that are shown of them.
 const MAX_SHOWN: usize = 300;
 
 /// What is at the bottom of an error: the layers above it only name themselves, or addresses that may hold secrets.
-pub(super) fn reason(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn reason(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;
@@ -19,16 +20,20 @@ pub(super) fn reason(error: &dyn std::error::Error) -> String {
 }
 
 /// Foreign words, bounded and harmless.
-pub(super) fn shown(words: &str) -> String {
+#[must_use]
+pub fn shown(words: &str) -> String {
     escape(words.chars().take(MAX_SHOWN).collect::<String>().as_bytes())
 }
 
-pub(super) fn told(words: &str) -> String {
+/// Behind what a registry is said to have done; nothing where it said nothing.
+#[must_use]
+pub fn told(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(": {words}") }
 }
 
 /// What a registry says of an error, in the form that the specification has for it.
-pub(super) fn words(body: &[u8]) -> String {
+#[must_use]
+pub fn words(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Errors {
         errors: Vec<One>,
@@ -45,7 +50,9 @@ pub(super) fn words(body: &[u8]) -> String {
     errors.into_iter().take(3).map(one).collect::<Vec<_>>().join(", ")
 }
 
-pub(super) fn parse_token(body: &[u8]) -> Option<String> {
+/// The token in the answer of a server that gives them out; `None`: there is none that a header could hold.
+#[must_use]
+pub fn parse_token(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Token {
         token: Option<String>,
