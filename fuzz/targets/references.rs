@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use slim::image::output::Output;
-use slim::image::reference::{ImageName, ImageSource, Reference};
+use slim::image::location::ImageSource;
+use slim::image::reference::{ImageName, Reference};
 use slim::image::transport::platform::Platform;
 
 fuzz_target!(|data: &[u8]| {

@@ -16,7 +16,7 @@ use super::style::Messages;
 use super::told::Told;
 use super::words::parse_bytes;
 use crate::exit::Exit;
-use crate::image::reference::ImageSource;
+use crate::image::location::ImageSource;
 use crate::image::store::{Flavour, Held, Pruned, Store, StoreError};
 
 /// How much is kept: `--cache-size`.

@@ -25,7 +25,7 @@ use crate::engine::options::mounts::{parse_mount, parse_tmpfs, parse_volume};
 use crate::engine::options::network::{parse_address, parse_extra_host, parse_label, parse_network};
 use crate::engine::options::ports::{parse_exposed, parse_published};
 use crate::engine::options::security::SecurityOptions;
-use crate::image::reference::ImageSource;
+use crate::image::location::ImageSource;
 use crate::image::transport::platform::Platform;
 use crate::image::transport::registry::place;
 use crate::observe::continue_after::ContinueAfter;

@@ -17,7 +17,7 @@ use super::request::{Outside, registry_flags, run_options};
 use super::sources::{Search, find};
 use crate::engine::embedded::{Running, publish};
 use crate::engine::options::RunOptions;
-use crate::image::reference::ImageSource;
+use crate::image::location::ImageSource;
 use crate::image::transport::platform::Platform;
 use crate::image::transport::registry::Access;
 

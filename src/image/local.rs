@@ -10,9 +10,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::config::{ImageConfig, RunConfig};
+use super::location::{FileSource, ImageSource};
 use super::packer::{PackerError, Skipped};
 use super::read_files::ReadFiles;
-use super::reference::{FileSource, ImageName, ImageSource, Reference, ReferenceError};
+use super::reference::{ImageName, Reference, ReferenceError};
 use super::source::SourceImage;
 use super::store::merge::{MergeError, merge};
 use super::store::read::LayerFiles;

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod layer;
 pub mod local;
+pub mod location;
 pub mod output;
 pub mod packer;
 pub mod read_files;

@@ -8,7 +8,7 @@ use crate::cli::failure::Failure;
 use crate::exit::Exit;
 use crate::image::config::{ImageConfig, slim_config};
 use crate::image::local;
-use crate::image::reference::FileSource;
+use crate::image::location::FileSource;
 use crate::image::source::SourceImage;
 use crate::image::transport::platform::Platform;
 use crate::pack::archive::Packed;

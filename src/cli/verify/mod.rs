@@ -21,7 +21,7 @@ use crate::engine::runtime::Runtime;
 use crate::engine::volumes::Copies;
 use crate::exit::Exit;
 use crate::files::write_file_atomically;
-use crate::image::reference::ImageSource;
+use crate::image::location::ImageSource;
 use crate::image::source::SourceImage;
 use crate::image::transport::platform::Platform;
 use crate::observe::run::{ObserveRequest, observe};

@@ -10,7 +10,7 @@ use crate::cli::failure::Failure;
 use crate::cli::meaning;
 use crate::cli::request::{Outside, UsageError, probe_flags, registry_flags, run_options, wrong};
 use crate::engine::options::RunOptions;
-use crate::image::reference::ImageSource;
+use crate::image::location::ImageSource;
 use crate::image::transport::registry::Access;
 use crate::observe::run::Probes;
 use crate::verify::Level;

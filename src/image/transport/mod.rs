@@ -28,7 +28,7 @@ use self::section::Section;
 use super::config::ImageConfig;
 use super::layer::compression::{Expected, digest_text};
 use super::layer::tar::TarError;
-use super::reference::FileSource;
+use super::location::FileSource;
 
 /// The most bytes of a manifest, an index or a configuration.
 const MAX_DOCUMENT: u64 = 16 << 20;
