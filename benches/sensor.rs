@@ -1,5 +1,6 @@
 //! What being observed costs: CPU time and wall time of five workloads, as ratios to a run without a sensor, for
-//! `slim --sensor notify` and `--sensor full`, and for `strace -f --seccomp-bpf` as a reference.
+//! `slim --sensor notify` and `--sensor full`, and as references for a monitor that looks at nothing (`benches/sensor/floor.c`: what
+//! the kernel takes for its notifications, so the least that is possible in this way) and for `strace -f --seccomp-bpf`.
 //!
 //! All of them take turns, so that what else the machine does hits all alike; what counts is the median of the turns'
 //! ratios. CPU time is that of the whole container (its cgroup), thus of the program and of what observes it. It is read by
@@ -47,12 +48,14 @@ const WORKLOADS: [(&str, &str, [f64; 2]); 5] = [
 enum Observer {
     Nobody,
     Slim(&'static str),
+    Floor,
     Strace,
 }
 
-const OBSERVERS: [(Observer, &str); 3] = [
+const OBSERVERS: [(Observer, &str); 4] = [
     (Observer::Slim("notify"), "slim --sensor notify"),
     (Observer::Slim("full"), "slim --sensor full"),
+    (Observer::Floor, "notified, without a look"),
     (Observer::Strace, "strace -f --seccomp-bpf"),
 ];
 
@@ -104,9 +107,11 @@ fn make_image() -> Result<()> {
         std::fs::copy(sources.join(name), context.path().join(name))?;
     }
     std::fs::write(context.path().join("index.html"), "x".repeat(1024))?;
-    let mut compiler = Command::new("cc");
-    compiler.args(["-O2", "-static", "-w", "-o"]).arg(context.path().join("measure")).arg(sources.join("measure.c"));
-    run(&mut compiler)?;
+    for program in ["measure", "floor"] {
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O2", "-static", "-w", "-o"]).arg(context.path().join(program)).arg(sources.join(format!("{program}.c")));
+        run(&mut compiler)?;
+    }
     run(docker(&["build", "--quiet", "--tag", IMAGE]).arg(context.path())).map(drop)
 }
 
@@ -115,6 +120,7 @@ fn measure(observer: Observer) -> Result<Figures> {
     let (label, folder) = (format!("slim-bench={}", std::process::id()), tempfile::tempdir()?);
     let mut command = match observer {
         Observer::Nobody => docker(&["run", "--rm", "--label", &label, IMAGE]),
+        Observer::Floor => docker(&["run", "--rm", "--label", &label, IMAGE, "/bench/floor", "/bench/measure"]),
         Observer::Strace => {
             let strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "/bench/measure"];
             let mut command = docker(&["run", "--rm", "--cap-add", "SYS_PTRACE", "--label", &label, IMAGE]);

@@ -72,6 +72,37 @@ pub(crate) fn set_synchronous_wake_up(listener: BorrowedFd<'_>) -> nix::Result<(
     Errno::result(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) }).map(drop)
 }
 
+/// Asks that this thread's turns be short, and so come at once, and are not broken off for who is woken in one: since Linux 6.12
+/// a length of turns can be asked for by anybody; kernels before it ignore that.
+pub(crate) fn take_short_turns() -> nix::Result<()> {
+    /// `struct sched_attr` in its first version.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    /// The shortest that there is, in nanoseconds.
+    const TURN: u64 = 100_000;
+    let size = size_of::<Attributes>() as u32;
+    let mut attributes = Attributes::default();
+    // SAFETY: the kernel writes at most `size` bytes to a structure that is so long.
+    Errno::result(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) })?;
+    // Another policy has turns of its own, or none.
+    if attributes.policy != libc::SCHED_OTHER as u32 {
+        return Ok(());
+    }
+    (attributes.size, attributes.runtime) = (size, TURN);
+    // SAFETY: the kernel reads as many bytes as the structure says that it has.
+    Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) }).map(drop)
+}
+
 /// Whether the call still waits: what was read from its process is then really that process's.
 pub(crate) fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
     // SAFETY: the kernel reads one u64 from a pointer to one.

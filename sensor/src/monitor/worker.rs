@@ -74,6 +74,9 @@ pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 
         shared.telling.tell(&Record::Session { session: session + 1, name, pid: place::number_inside(pid) });
         let shared = Arc::clone(&shared);
         watches.push(thread::spawn(move || {
+            // Else the thread that is let go on often runs before this one waits again, which looks as if its CPU had too much
+            // to do: what it executes is sent to another CPU, and this after it. That costs more than all that is done here.
+            let _ = kernel::take_short_turns();
             // The stub has read /etc/passwd: told later, when it has become the program, that would be the program's doing.
             if let Some(opens) = &shared.opens {
                 opens.drain(&shared.telling);
