@@ -163,6 +163,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn short_turns_are_nothing_that_is_refused() {
+        assert_eq!(thread::spawn(kernel::take_short_turns).join().expect("thread"), Ok(()));
+    }
+
+    #[test]
     fn a_short_message_is_no_session() {
         assert_eq!(parse_session(&[1, 0, 0, 0, 7, 0, 0, 0, b'a']), Some((1, 7, "a".into())));
         assert_eq!(parse_session(&[1, 0, 0, 0, 7]), None);
