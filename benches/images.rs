@@ -6,7 +6,7 @@
 //! for all.
 //!
 //! `cargo bench --bench images` needs root, a Docker daemon with its client, `skopeo`, `umoci`, `docker-registry` and
-//! `busybox` (static), 10 GB of disk and some minutes. `-- unpack` and `-- registry` do one part alone, the second without a
+//! `busybox` (static), 30 GB of disk and some minutes. `-- unpack` and `-- registry` do one part alone, the second without a
 //! daemon and `umoci`. `SLIM_BENCH_MEGABYTES` is another size of the image than 2000, by the number of its files.
 
 #![expect(clippy::print_stdout, reason = "this is what a bench is for")]

@@ -5,7 +5,6 @@
 //! gets a registry of its own, as one that has the layers under another name is not sent them either. The image has gzip
 //! layers. What the registries do is not in the CPU time of what is measured, but takes CPUs from it.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -22,14 +21,14 @@ pub(crate) fn bench(image: &Image) -> Result<()> {
     let source = registry.name("big:1");
     run(Command::new("skopeo").args(["copy", "--quiet", PLAIN[1], &image.layout(), &source]))?;
 
-    let cache = image.folder.join("cache");
     let mut rows: [(&str, Vec<Measured>); 3] = ["slim build, cold", "slim build, warm", "skopeo copy"].map(|name| (name, vec![]));
+    // Each stays to the end, as where images are unpacked.
     for turn in 0..TURNS {
+        let cache = image.folder.join(format!("pulled-{turn}"));
         for (row, kind) in ["cold", "warm"].into_iter().enumerate() {
             let output = registry.name(&format!("big-{kind}-{turn}:slim"));
             note(&mut rows[row], build(&source, &output, &cache)?);
         }
-        fs::remove_dir_all(&cache)?;
         let other = Registry::start()?;
         let words = ["copy", "--quiet", PLAIN[0], PLAIN[1], &source, &other.name("big:1")].map(str::to_owned);
         note(&mut rows[2], measure("skopeo", &words, image.folder)?);
