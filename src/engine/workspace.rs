@@ -43,6 +43,12 @@ impl Workspace {
         Ok(Workspace { directory, _lock: lock })
     }
 
+    /// Those that are in `parent`, of this run and of others.
+    #[must_use]
+    pub fn present(parent: &Path) -> Vec<PathBuf> {
+        ours(parent).collect()
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -70,14 +76,18 @@ impl Workspace {
 }
 
 fn sweep(parent: &Path, has_engine: bool) -> Swept {
-    let Ok(entries) = fs::read_dir(parent) else { return Swept::default() };
-    let ours = entries.flatten().filter(|entry| is_name(&entry.file_name()));
-    let dead = ours.filter_map(|entry| remove_dead(&entry.path(), has_engine).ok());
+    let dead = ours(parent).filter_map(|directory| remove_dead(&directory, has_engine).ok());
     dead.fold(Swept::default(), |mut swept, images| {
         swept.directories += 1;
         swept.images.extend(images);
         swept
     })
+}
+
+/// What is called as one of ours.
+fn ours(parent: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries.filter(|entry| is_name(&entry.file_name())).map(|entry| entry.path())
 }
 
 /// What dead runs left.
@@ -143,6 +153,11 @@ mod tests {
         let link = parent.path().join("slim-aaaaaaaaaaaaaaaaaaaa");
         std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
 
+        let mut present = Workspace::present(parent.path());
+        present.sort();
+        let mut of_such_names = vec![alive.path().to_owned(), dead.clone(), others[1].clone(), link.clone()];
+        of_such_names.sort();
+        assert_eq!(present, of_such_names);
         assert_eq!(Workspace::sweep_without_engine(parent.path()), 0, "it notes an image");
         assert_eq!(Workspace::sweep(parent.path()), Swept { directories: 1, images: vec![id] });
         assert!(!dead.exists());

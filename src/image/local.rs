@@ -22,6 +22,7 @@ use super::transport::platform::Platform;
 use super::transport::registry::{self, Access, Tell};
 use super::transport::{self, LayeredImage, TransportError, rootfs};
 use super::tree::{EntryId, Tree};
+use crate::engine::workspace::Workspace;
 use crate::pack::digest_of;
 
 /// Why an image cannot be used.
@@ -156,7 +157,8 @@ impl Place {
             }
             Place::Directory(path) => {
                 // Our own files are of no image.
-                let own: Vec<PathBuf> = store.into_iter().collect();
+                let workspaces = Workspace::present(&std::env::temp_dir());
+                let own: Vec<PathBuf> = store.into_iter().chain(workspaces).collect();
                 let listed = rootfs::open(path, &own).and_then(|mut packer| {
                     let (tree, skipped) = packer.list()?;
                     Ok(Listed { tree, skipped, reader: Box::new(packer) })

@@ -81,7 +81,7 @@ fn copy(layer: &Path, target: &Path, aside: &Path) -> io::Result<()> {
 }
 
 /// Makes what is no directory; whether it could be made.
-fn leaf(from: &Path, to: &Path, metadata: &Metadata) -> io::Result<bool> {
+pub(super) fn leaf(from: &Path, to: &Path, metadata: &Metadata) -> io::Result<bool> {
     let kind = metadata.file_type();
     if kind.is_symlink() {
         symlink(fs::read_link(from)?, to)?;
@@ -102,7 +102,7 @@ fn leaf(from: &Path, to: &Path, metadata: &Metadata) -> io::Result<bool> {
 }
 
 /// Owner, permissions and time, in this order: a new owner clears permissions.
-fn dress(path: &Path, metadata: &Metadata) -> io::Result<()> {
+pub(super) fn dress(path: &Path, metadata: &Metadata) -> io::Result<()> {
     let _ = lchown(path, Some(metadata.uid()), Some(metadata.gid()));
     fs::set_permissions(path, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
     let kind = metadata.file_type();

@@ -19,6 +19,7 @@ mod inside;
 pub mod message;
 mod mounts;
 mod owners;
+mod parts;
 mod process;
 mod profile;
 mod root;

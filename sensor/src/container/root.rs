@@ -2,7 +2,8 @@
 //!
 //! Every step is tried, and where the machine refuses it the next best is done and noted: an overlay whose writable layer
 //! cannot be where it should (a state directory on an overlay itself, as in a container, or on NFS) has it in memory;
-//! where there is no overlay at all the layers are copied; where pivot_root(2) is refused (Docker's seccomp profile does)
+//! where something is mounted below a directory, it is laid over in parts ([`parts`]); where there is no overlay at all the
+//! layers are copied; where pivot_root(2) is refused (Docker's seccomp profile does)
 //! the root is moved over the old one.
 //!
 //! Docker keeps a container from this machine's disks by the devices control group. There are no control groups here, so
@@ -19,6 +20,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 
 use super::failure::{During, SetUpError};
+use super::parts::{self, Points};
 use super::spec::{ContainerSpec, Ids, Root};
 use super::{copy, mounts};
 
@@ -75,6 +77,18 @@ fn overlay(spec: &ContainerSpec, layers: &[PathBuf], merged: &Path, fallbacks: &
     };
     let copied = spec.state.join("upper");
     directory(&copied)?;
+    if let [layer] = layers
+        && in_memory.errno == Errno::EINVAL
+        && let points = Points::below(layer).during(|| "list what is mounted")?
+        && !points.is_empty()
+    {
+        let parts = spec.state.join("parts");
+        directory(&parts)?;
+        let count = parts::lay(layer, &points, &copied, &parts, attributes)?;
+        bind_without_devices(&copied, merged).during(|| "use the parts as root")?;
+        fallbacks.push(format!("the root is laid together of {count} parts, as something is mounted below it ({in_memory})"));
+        return Ok(());
+    }
     let aside = spec.state.join("aside");
     directory(&aside)?;
     copy::layers(layers, &copied, &aside)?;
