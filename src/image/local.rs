@@ -133,6 +133,12 @@ pub fn open_directory(path: &Path, run: RunConfig) -> SourceImage {
 }
 
 impl Place {
+    /// Whether it is the root of this machine.
+    #[must_use]
+    pub fn is_machine(&self) -> bool {
+        matches!(self, Place::Directory(path) if path.canonicalize().is_ok_and(|path| path == Path::new("/")))
+    }
+
     /// Lists the files of `image`, and gets ready to read them; layers that are not in the store are unpacked there as `flavour`.
     /// `tell` hears how many of them are done.
     ///

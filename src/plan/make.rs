@@ -15,6 +15,8 @@ pub struct PlanInput<'a> {
     pub image: &'a str,
     /// What is in the image.
     pub tree: &'a Tree,
+    /// That is the root of a machine, not of an image.
+    pub is_machine: bool,
     /// Its configuration.
     pub config: &'a ConfigView,
     /// What was seen of its runs, all of this image.
@@ -43,7 +45,7 @@ pub fn make(input: &PlanInput) -> Result<Plan, PlanError> {
         observed::keep(&mut draft, observation, input.keep_looked_at, input.own_prefix);
     }
     config::keep(&mut draft, input.config);
-    always::keep(&mut draft);
+    always::keep(&mut draft, input.is_machine);
     input.extras.keep(&mut draft, input.config, input.contents)?;
     closure::keep(&mut draft, input.config, input.contents);
     looked_at::keep_listed(&mut draft, input.keep_looked_at);

@@ -67,6 +67,7 @@ pub(super) fn path_use(access: Access, path: &str) -> PathUse {
 /// A plan in the making: its parts can be set, the rest is empty.
 pub(super) struct Case<'a> {
     pub(super) tree: &'a Tree,
+    pub(super) is_machine: bool,
     pub(super) config: ConfigView,
     pub(super) observations: Vec<Observation>,
     pub(super) extras: Extras,
@@ -77,13 +78,15 @@ pub(super) struct Case<'a> {
 impl<'a> Case<'a> {
     pub(super) fn new(tree: &'a Tree) -> Case<'a> {
         let (config, extras) = (ConfigView::default(), Extras::default());
-        Case { tree, config, observations: vec![], extras, keep_looked_at: KeepLookedAt::default(), contents: vec![] }
+        let (is_machine, keep_looked_at) = (false, KeepLookedAt::default());
+        Case { tree, is_machine, config, observations: vec![], extras, keep_looked_at, contents: vec![] }
     }
 
     pub(super) fn make(&self) -> Result<Plan, PlanError> {
         make(&PlanInput {
             image: IMAGE,
             tree: self.tree,
+            is_machine: self.is_machine,
             config: &self.config,
             observations: &self.observations,
             extras: &self.extras,

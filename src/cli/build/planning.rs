@@ -43,6 +43,7 @@ impl Build<'_> {
         let config = meaning::config_view(&source.image.config);
         let (extras, keep_looked_at) = meaning::extras(&self.request.keep);
         let (id, own) = (source.image.id.clone(), source.runtime(self.engines)?.own_prefix().to_owned());
+        let is_machine = source.image.place.is_machine();
         let observations: Vec<_> = runs.iter().map(|run| run.observation.clone()).collect();
         let planned = tokio::task::spawn_blocking(move || {
             let Files { mut reader, tree } = files;
@@ -50,6 +51,7 @@ impl Build<'_> {
             let plan = make(&PlanInput {
                 image: &id,
                 tree: &tree,
+                is_machine,
                 config: &config,
                 observations: &observations,
                 extras: &extras,
