@@ -92,6 +92,21 @@ fn in_dockers_containers_it_works_or_says_what_is_missing() {
     assert!(!user[2].contains(": no: "), "{user:?}");
 }
 
+/// There it is an overlay, which takes no writable layer, with mounts below, which keep it from being a layer as a whole.
+#[test]
+fn in_dockers_containers_their_own_root_is_laid_together_in_memory() {
+    let (outer, slim) = (busybox().build(), format!("{SLIM}:/slim:ro"));
+    let script = "/slim run rootfs:/ sh -c 'echo x >/bin/in-here && cat /bin/in-here'; ls /bin/in-here /tmp";
+    for user in ["0", "1000"] {
+        let options = ["run", "--rm", "--network", "none", "-v", &slim, "-e", "XDG_CACHE_HOME=/tmp/cache", "--user", user];
+        let output =
+            docker_output(&[&options[..], &["--security-opt", "seccomp=unconfined", &outer.name, "sh", "-c", script]].concat());
+        let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(said, "x\n/tmp:\ncache\n", "{told}");
+        assert!(told.contains("the root is laid together of ") && told.contains(" parts in memory, as"), "{told}");
+    }
+}
+
 #[test]
 fn without_overlays_the_layers_are_copied() {
     const NAME: &str = "nested::without_overlays_the_layers_are_copied";

@@ -418,7 +418,7 @@ fn empty(state: &Path) {
     let aside = state.join("aside");
     // What can't be removed is found, and named, by who removes the directory.
     let _ = fs::create_dir(&aside);
-    for made in ["upper", "work", "parts", "volumes"] {
+    for made in ["upper", "work", "laid", "parts", "volumes"] {
         let _ = tree::remove(&state.join(made), &aside);
     }
     for directory in ["root", "memory", "devices", "aside"] {

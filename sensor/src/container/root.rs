@@ -75,20 +75,28 @@ fn overlay(spec: &ContainerSpec, layers: &[PathBuf], merged: &Path, fallbacks: &
         fallbacks.push(format!("the writable layer is in memory ({on_disk})"));
         return Ok(());
     };
-    let copied = spec.state.join("upper");
-    directory(&copied)?;
     if let [layer] = layers
         && in_memory.errno == Errno::EINVAL
         && let points = Points::below(layer).during(|| "list what is mounted")?
         && !points.is_empty()
     {
-        let parts = spec.state.join("parts");
-        directory(&parts)?;
-        let count = parts::lay(layer, &points, &copied, &parts, attributes)?;
-        bind_without_devices(&copied, merged).during(|| "use the parts as root")?;
-        fallbacks.push(format!("the root is laid together of {count} parts, as something is mounted below it ({in_memory})"));
+        let lay_in = |state: &Path| -> Result<usize, SetUpError> {
+            let (laid, parts) = (state.join("laid"), state.join("parts"));
+            directory(&laid)?;
+            directory(&parts)?;
+            let count = parts::lay(layer, &points, &laid, &parts, attributes)?;
+            bind_without_devices(&laid, merged).during(|| "use the parts as root").map(|()| count)
+        };
+        let (count, place) = match lay_in(&spec.state) {
+            Ok(count) => (count, ""),
+            Err(_) => (lay_in(&memory)?, " in memory"),
+        };
+        let reason = format!("as something is mounted below it ({in_memory})");
+        fallbacks.push(format!("the root is laid together of {count} parts{place}, {reason}"));
         return Ok(());
     }
+    let copied = spec.state.join("upper");
+    directory(&copied)?;
     let aside = spec.state.join("aside");
     directory(&aside)?;
     copy::layers(layers, &copied, &aside)?;
