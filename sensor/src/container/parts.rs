@@ -12,18 +12,15 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::ops::Bound;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::Mode;
 
 use super::copy::{dress, leaf};
 use super::failure::{During, SetUpError};
 use super::mounts::kept_flags;
-use super::root::NONE;
+use super::root::{NONE, mount_overlay, open, open_directory};
 use crate::mountinfo;
 
 /// More of the list of mounts is not read.
@@ -107,16 +104,7 @@ fn overlay(lower: &Path, place: &Path, metadata: &Metadata, part: &Path, attribu
     fs::create_dir_all(&upper)?;
     fs::create_dir(&work)?;
     dress(&upper, metadata)?;
-    // By descriptors, as names would have to be escaped.
-    let opened = [open(lower)?, open(&upper)?, open(&work)?];
-    let [lower, upper, work] = opened.each_ref().map(AsRawFd::as_raw_fd);
-    let options =
-        format!("lowerdir=/proc/self/fd/{lower},upperdir=/proc/self/fd/{upper},workdir=/proc/self/fd/{work}{attributes}");
-    Ok(mount(Some("overlay"), place, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))?)
-}
-
-fn open(path: &Path) -> nix::Result<OwnedFd> {
-    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+    Ok(mount_overlay(&[open_directory(lower)?], &upper, &work, place, attributes)?)
 }
 
 /// What is no directory, in place of its original; nothing where that can't be read.

@@ -10,7 +10,7 @@
 //! device files work in /dev alone: what a program makes elsewhere by mknod(2) cannot be opened.
 
 use std::fs;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -44,27 +44,14 @@ pub(super) fn make(spec: &ContainerSpec, fallbacks: &mut Vec<String>) -> Result<
 }
 
 fn overlay(spec: &ContainerSpec, layers: &[PathBuf], merged: &Path, fallbacks: &mut Vec<String>) -> Result<(), SetUpError> {
-    // The options have to fit into a page, so layers are named by descriptors; that spares escaping too.
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let open =
-        |path: &PathBuf| nix::fcntl::open(path, flags, Mode::empty()).during(|| format!("open the layer `{}`", path.display()));
+    let open = |path: &PathBuf| open_directory(path).during(|| format!("open the layer `{}`", path.display()));
     let opened = layers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let names: Vec<String> = opened.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
     let attributes = if spec.ids == Ids::Same && is_initial_user_namespace() { "" } else { ",userxattr" };
     let try_in = |state: &Path| -> Result<(), SetUpError> {
         let (upper, work) = (state.join("upper"), state.join("work"));
         directory(&upper)?;
         directory(&work)?;
-        let open = |path: &PathBuf| nix::fcntl::open(path, flags, Mode::empty()).during(|| format!("open `{}`", path.display()));
-        let (upper, work) = (open(&upper)?, open(&work)?);
-        let options = format!(
-            "lowerdir={},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{}{attributes}",
-            names.join(":"),
-            upper.as_raw_fd(),
-            work.as_raw_fd()
-        );
-        let mounted = mount(Some("overlay"), merged, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()));
-        mounted.during(|| "mount the layers")
+        mount_overlay(&opened, &upper, &work, merged, attributes).during(|| "mount the layers")
     };
     let Err(on_disk) = try_in(&spec.state) else { return Ok(()) };
     let memory = spec.state.join("memory");
@@ -105,6 +92,26 @@ fn overlay(spec: &ContainerSpec, layers: &[PathBuf], merged: &Path, fallbacks: &
     Ok(())
 }
 
+/// Mounts an overlay of `layers`, the topmost first. `attributes`: further options.
+pub(super) fn mount_overlay(layers: &[OwnedFd], upper: &Path, work: &Path, place: &Path, attributes: &str) -> nix::Result<()> {
+    // The options have to fit into a page, so layers are named by descriptors; that spares escaping too.
+    let name = |directory: &OwnedFd| format!("/proc/self/fd/{}", directory.as_raw_fd());
+    let (upper, work) = (open_directory(upper)?, open_directory(work)?);
+    let layers = layers.iter().map(name).collect::<Vec<_>>().join(":");
+    let options = format!("lowerdir={layers},upperdir={},workdir={}{attributes}", name(&upper), name(&work));
+    mount(Some("overlay"), place, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))
+}
+
+/// A directory, to be named only.
+pub(super) fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
+    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Whatever is there, to be named only.
+pub(super) fn open(path: &Path) -> nix::Result<OwnedFd> {
+    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+}
+
 /// Whether all ids are what they are outside. Only there may overlays keep their marks where no user can forge them.
 fn is_initial_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -114,7 +121,7 @@ fn is_initial_user_namespace() -> bool {
 /// Mounts a directory with what is mounted below it. Device files in it cannot be used.
 fn bind_without_devices(source: &Path, target: &Path) -> nix::Result<()> {
     mount(Some(source), target, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
-    let present = mounts::kept_flags(&nix::fcntl::open(target, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?);
+    let present = mounts::kept_flags(&open(target)?);
     mount(NONE, target, NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NODEV | present, NONE)
 }
 

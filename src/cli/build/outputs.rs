@@ -196,8 +196,8 @@ impl Build<'_> {
     }
 }
 
-/// Where the result goes when nothing is said: back to where the image came from, into the daemon; beside the file, as `app.slim.tar` for `app.tar`; for a directory, which
-/// is no image, as a file here.
+/// Where the result goes when nothing is said: back to where the image came from, into the daemon; beside the file, as
+/// `app.slim.tar` for `app.tar`; for a directory, which is no image, as a file here.
 pub(super) fn default_outputs(source: &ImageSource, tags: &[Reference], is_in_daemon: bool) -> Result<Vec<Output>, Failure> {
     let (path, shape) = match source {
         // Not back into a registry, where others see it: who gives it a name only, means the daemon.

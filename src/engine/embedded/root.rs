@@ -24,7 +24,8 @@ pub struct ImageRoot {
 }
 
 impl ImageRoot {
-    /// Unpacks what `store` lacks. `has_ids`: containers have other ids than ours. `patch`: an empty directory, for what overlayfs does not show of the layers.
+    /// Unpacks what `store` lacks. `has_ids`: containers have other ids than ours. `patch`: an empty directory, for what
+    /// overlayfs does not show of the layers.
     pub(super) fn unpack(
         image: &SourceImage,
         store: &Store,
