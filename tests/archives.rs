@@ -15,7 +15,7 @@ pub fn layered() -> Image {
     // `/bin` is implied by what is in it: Docker gives it the time of its unpacking, so it needs one of its own.
     let mut image = shell("cat /etc/group").directory("/opaque", 0o755).file("/opaque/old", b"old", 0o644);
     oddities(&mut image, "zoo");
-    let base = image.build();
+    let base = image.load();
     let changes = "rm -rf /opaque /zoo/sticky /zoo/empty /zoo/deep; mkdir /opaque /zoo/empty; echo new >/opaque/new; \
                    busybox ln /zoo/owned /linked; busybox mv /zoo/when /zoo/where; echo more >>/zoo/secret; busybox chmod 700 /zoo; \
                    busybox touch -d @1600000000 /bin";
@@ -41,8 +41,8 @@ pub fn layered() -> Image {
 /// Builds an image of the daemon with nearly all that is in it; the plan is in its folder.
 pub fn with_plan(image: &Image) -> crate::support::Run {
     // Docker unpacks what is older than 1970 as of 1970.
-    let words = [NO_HTTP, "--verify=off", "--include-path", "/**", "--exclude-pattern", "/zoo/ancient", "--write-plan", "plan"];
-    Slim::build(image, &words).run().ok()
+    let words = [NO_HTTP, "--include-path", "/**", "--exclude-pattern", "/zoo/ancient", "--write-plan", "plan"];
+    Slim::observe(image, &words).run().ok()
 }
 
 /// `slim build SOURCE` by a plan; the id of what comes of it.
@@ -231,7 +231,7 @@ fn a_directory_is_an_image() {
 fn what_cannot_be_used_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let image = Image::scratch().file("/a", b"a", 0o644).cmd(&["/a"]).build();
+    let image = Image::scratch().file("/a", b"a", 0o644).cmd(&["/a"]).load();
     let saved = format!("docker-archive:{}", save(&image, folder.path()).display());
     let build = |words: &[&str]| {
         let mut slim = Slim::new(&[&["build"], words].concat());

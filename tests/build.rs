@@ -10,7 +10,7 @@ fn a_web_server_works_with_what_it_was_seen_to_need() {
         .file("/www/hidden.html", b"nobody links here", 0o644)
         .change("EXPOSE 8080")
         .change(r#"CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]"#)
-        .build();
+        .load();
     let run = Slim::build(&image, &["--http-probe"]).run().ok();
     assert!(run.keeps("/www/index.html") && run.keeps("/www/about.html"), "the crawl goes there");
     assert!(!run.keeps("/www/hidden.html"));

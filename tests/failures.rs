@@ -8,7 +8,7 @@ use crate::support::{Slim, busybox, docker, unique, web};
 
 #[test]
 fn programs_that_do_not_start() {
-    let image = |words: &[&str]| busybox().cmd(words).build();
+    let image = |words: &[&str]| busybox().cmd(words).load();
     Slim::build(&image(&["nope", "-x"]), &[])
         .run()
         .fails(5, "the program could not be started: exec: \"nope\": executable file not found in $PATH");
@@ -19,13 +19,13 @@ fn programs_that_do_not_start() {
         .run()
         .fails(5, "the program could not be started: ")
         .fails(5, "nobody-here");
-    Slim::build(&busybox().build(), &[]).run().fails(2, "say what to run with `--entrypoint` or `--cmd`");
+    Slim::build(&busybox().load(), &[]).run().fails(2, "say what to run with `--entrypoint` or `--cmd`");
 }
 
 #[test]
 fn programs_that_fail_at_once() {
     let lines = "exec >&2; seq 30; echo 'could not connect to db:5432: Connection refused'; exit 3";
-    let image = busybox().cmd(&["sh", "-c", lines]).change("EXPOSE 80").build();
+    let image = busybox().cmd(&["sh", "-c", lines]).change("EXPOSE 80").load();
     let run = Slim::build(&image, &["--http-probe"]).run();
     let run = run.fails(5, "the program ended with exit code 3 before it could be probed\nit listened on no port\n");
     let run = run.fails(5, "\nits log ends with:\n  12\n  13\n");
@@ -35,9 +35,9 @@ fn programs_that_fail_at_once() {
     assert!(report["outcome"]["error"].as_str().unwrap().contains("exit code 3"));
     Slim::build(&image, &[]).run().fails(5, "the program ended with exit code 3 by itself");
     // It was exercised: how it ends without is worth a warning.
-    let run = Slim::build(&image, &["--exec", "true"]).run().ok();
+    let run = Slim::observe(&image, &["--exec", "true"]).run().ok();
     assert_eq!(run.warnings(), ["the program ended by itself, with exit code 3"]);
-    let quiet = busybox().cmd(&["false"]).build();
+    let quiet = busybox().cmd(&["false"]).load();
     let run = Slim::build(&quiet, &[]).run().fails(5, "its log is empty");
     assert!(!run.stderr().contains("--network"));
 }
@@ -50,7 +50,7 @@ fn programs_that_die_while_they_are_probed() {
         .file("/www/cgi-bin/die", dies.as_bytes(), 0o755)
         .change("EXPOSE 8080")
         .cmd(&["sh", "-c", "trap 'exit 9' TERM; httpd -f -p 8080 -h /www & wait"])
-        .build();
+        .load();
     Slim::build(&image, &[])
         .run()
         .fails(5, "the program ended with exit code 9 while it was probed over HTTP\n")
@@ -59,25 +59,25 @@ fn programs_that_die_while_they_are_probed() {
     let run = Slim::build(&image, &kills).run();
     assert!(run.code() == 5 && run.stderr().contains("the program ended with exit code 9 "), "{}", run.stderr());
     // The last command may end it.
-    let run = Slim::build(&image, &kills[..3]).run().ok();
+    let run = Slim::observe(&image, &kills[..3]).run().ok();
     assert_eq!(run.warnings(), ["the program ended by itself, with exit code 9"]);
 }
 
 #[test]
 fn the_log_is_shown_where_it_is_wanted() {
-    let image = busybox().cmd(&["sh", "-c", "echo \"out $((6 * 7))\"; echo err >&2"]).build();
-    let run = Slim::build(&image, &["--show-clogs"]).run().ok();
+    let image = busybox().cmd(&["sh", "-c", "echo \"out $((6 * 7))\"; echo err >&2"]).load();
+    let run = Slim::observe(&image, &["--show-clogs"]).run().ok();
     let said = run.stderr();
     assert!(said.contains("| out 42\n") && said.contains("| err\n"), "{said}");
-    assert!(!Slim::build(&image, &[]).run().ok().stderr().contains("out 42"));
+    assert!(!Slim::observe(&image, &[]).run().ok().stderr().contains("out 42"));
 }
 
 #[test]
 fn standard_output_is_for_the_result() {
-    let image = web().build();
+    let image = web().load();
     let tag = format!("{}:1", unique("tag"));
     let words = ["--tag", &tag, "--http-probe", "--exec", "true"];
-    let run = |more: &[&str]| Slim::build(&image, &[&words[..], more].concat()).env("NO_COLOR", "1").run().ok();
+    let run = |more: &[&str]| Slim::observe(&image, &[&words[..], more].concat()).env("NO_COLOR", "1").run().ok();
     let quiet = run(&["--quiet"]);
     assert_eq!((quiet.stdout(), quiet.stderr()), (format!("{tag}\n"), String::new()));
     let json = run(&["--output-format", "json"]);

@@ -6,10 +6,18 @@ mod programs;
 
 use crate::support::{Image, NO_HTTP, Run, Slim};
 
-/// Builds the slim image with no other words than these.
+/// Builds the slim image with no other words than these; what it does then is the test's to see.
 #[track_caller]
 pub(super) fn slim(image: &Image, words: &[&str]) -> Run {
-    Slim::build(image, &[&[NO_HTTP], words].concat()).run().ok()
+    Slim::observe(image, &[&[NO_HTTP], words].concat()).run().ok()
+}
+
+/// What the slim image writes.
+#[track_caller]
+pub(super) fn slim_says(image: &Image, command: &[&str]) -> String {
+    let output = image.run_slim(&[], command);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 #[track_caller]

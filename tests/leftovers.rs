@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Image, Running, Slim, busybox, docker, docker_output, unique, until, web};
+use crate::support::{Client, Image, Running, Slim, busybox, docker, docker_output, heavy_web, unique, until, web};
 
 /// The id that an image's slim version has; the build is repeatable, so any other gets the same. It has no name then.
 fn slim_id(image: &Image) -> String {
@@ -17,13 +17,13 @@ fn slim_id(image: &Image) -> String {
 }
 
 fn exists(id: &str) -> bool {
-    docker_output(&["image", "inspect", id]).status.success()
+    Client::default().has_image(id)
 }
 
 #[test]
 fn nothing_is_left_of_a_success_and_of_each_failure() {
-    let failing = busybox().change("VOLUME /data").cmd(&["sh", "-c", "exit 3"]).build();
-    let good = web().build();
+    let failing = busybox().change("VOLUME /data").cmd(&["sh", "-c", "exit 3"]).load();
+    let good = web().load();
     for (image, words, code) in [
         (&good, &["--http-probe"][..], 0),
         (&good, &["--exec", "nope"], 6),
@@ -50,9 +50,9 @@ fn nothing_is_left_of_an_interrupted_build() {
     let image = web()
         .file("/www/cgi-bin/slow", b"#!/bin/sh\nsleep 3\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\n", 0o755)
         .cmd(&["sh", "-c", "trap 'sleep 3; exit 0' TERM; (sleep 2; exec httpd -f -p 8080 -h /www) & wait"])
-        .build();
+        .load();
     // What an older build made stays.
-    let older = busybox().build();
+    let older = busybox().load();
     docker(&["tag", &older.name, &image.slim_name()]);
     let older_id = docker(&["image", "inspect", "-f", "{{.Id}}", &older.name]);
     let moments = [
@@ -88,7 +88,7 @@ fn nothing_is_left_of_an_interrupted_build() {
 #[test]
 fn nothing_is_left_of_an_interrupted_load() {
     // The moments in which the daemon has all of the image or part of it, and no name yet.
-    let image = web().build();
+    let image = heavy_web().load();
     let id = slim_id(&image);
     for milliseconds in (0..200).step_by(20) {
         let mut run = Running::start(&["build", &image.name, "--http-probe"], &[]);
@@ -113,7 +113,7 @@ fn nothing_is_left_of_an_interrupted_load() {
 
 #[test]
 fn an_image_that_a_killed_build_tried_is_removed_by_the_next() {
-    let image = web().build();
+    let image = web().load();
     let id = slim_id(&image);
     let folder = tempfile::tempdir().unwrap();
     let variables = [("TMPDIR", folder.path().to_str().unwrap())];
@@ -122,7 +122,7 @@ fn an_image_that_a_killed_build_tried_is_removed_by_the_next() {
     killed.send(Signal::SIGKILL);
     killed.end();
     assert!(exists(&id), "otherwise nothing is tested");
-    let other = busybox().cmd(&["true"]).build();
+    let other = busybox().cmd(&["true"]).load();
     let mut next = Running::start(&["build", &other.name, "--verify=off"], &variables);
     assert_eq!(next.end(), 0, "{}", next.said());
     assert!(!exists(&id), "{}", next.said());
@@ -131,7 +131,7 @@ fn an_image_that_a_killed_build_tried_is_removed_by_the_next() {
 
 #[test]
 fn what_a_killed_build_left_is_removed_by_the_next_and_no_more() {
-    let image = web().build();
+    let image = web().load();
     let folder = tempfile::tempdir().unwrap();
     let temporary = folder.path().to_str().unwrap();
     let start = || Running::start(&["build", &image.name, "--http-probe", "--exec", "sleep 1000"], &[("TMPDIR", temporary)]);

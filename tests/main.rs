@@ -1,6 +1,9 @@
-//! End to end: real containers on a real daemon, made of busybox and small programs, minified by the real executable.
+//! End to end: real containers, made of busybox and small programs, minified by the real executable.
 //!
-//! They need a Docker daemon, its client, `busybox` (static) and a C compiler; `tests/run` sees to all of that. A test
+//! slim's own engine runs them, from files, unless a daemon is what is tested; what an engine can do in its own way is tested
+//! with both (`on_both_engines!`). Who tests what is seen or kept doesn't pay for a verification (`Slim::observe`).
+//!
+//! They need root, a Docker daemon, its client, `busybox` (static) and a C compiler; `tests/run` sees to all of that. A test
 //! whose engine is missing fails. Everything that a test makes in the daemon carries the name of its process, and is
 //! removed when the test ends, also when it fails.
 

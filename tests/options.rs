@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::sensor::alike::{compare_with, image};
-use crate::support::{Image, NO_HTTP, Slim, busybox, docker, docker_output, unique};
+use crate::support::{Client, Image, NO_HTTP, Slim, busybox, docker, docker_output, unique};
 
 /// Something named in the daemon, removed when it goes out of scope.
 struct Named(&'static str, String);
@@ -40,6 +40,11 @@ fn configuration(container: &str) -> BTreeMap<String, String> {
             Value::String(text) if text.is_empty() => {}
             Value::Array(items) if items.is_empty() => {}
             Value::Number(number) if number.as_i64() == Some(0) => {}
+            // The client sends them in any order.
+            Value::Array(items) if at.ends_with(".Binds") => {
+                let sorted: std::collections::BTreeSet<String> = items.iter().map(Value::to_string).collect();
+                drop(into.insert(at.to_owned(), format!("{sorted:?}")));
+            }
             other => drop(into.insert(at.to_owned(), other.to_string())),
         }
     }
@@ -86,12 +91,12 @@ fn compare_configuration(image: &Image, docker_options: &[&str], command: &[&str
     let words = [&[NO_HTTP, "--continue-after", "60"], &labelled[..], options].concat();
     let mut slim = Slim::build(image, &words);
     let mut child = slim.command().stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let filter = format!("label={label}");
+    let labelled = || Client::default().labelled(&label);
     let container = loop {
-        let id = docker(&["ps", "-q", "--no-trunc", "--filter", &filter]);
-        if !id.is_empty() {
-            break id;
+        if let Some(container) = labelled().iter().find(|container| container["State"] == "running") {
+            break container["Id"].as_str().unwrap().to_owned();
         }
+        std::thread::sleep(std::time::Duration::from_millis(5));
         assert_eq!(
             child.try_wait().unwrap(),
             None,
@@ -102,7 +107,7 @@ fn compare_configuration(image: &Image, docker_options: &[&str], command: &[&str
     let mut values = configuration(&container);
     assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert_eq!(docker(&["ps", "-aq", "--filter", &filter]), "", "it is removed");
+    assert_eq!(labelled(), [Value::Null; 0], "it is removed");
 
     for values in [&mut values, &mut plain_values] {
         // A random name is the engine's own.
@@ -114,7 +119,7 @@ fn compare_configuration(image: &Image, docker_options: &[&str], command: &[&str
 
 #[test]
 fn the_engine_is_asked_for_the_same_container() {
-    let image = busybox().change("ENV A=1").change("EXPOSE 80").change(r#"CMD ["sleep", "50"]"#).build();
+    let image = busybox().change("ENV A=1").change("EXPOSE 80").change(r#"CMD ["sleep", "50"]"#).load();
     let (volume, network) = (Named::new("volume", &[]), Named::new("network", &[]));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("variables");
@@ -189,7 +194,7 @@ fn the_engine_is_asked_for_the_same_container() {
 fn files_of_the_user_are_in_the_container() {
     let builder = image().file("/data/of-image", b"x", 0o640).file("/declared/of-image", b"x", 0o604).change("VOLUME /declared");
     let words = ["/data", "/declared", "/bound", "/named"];
-    let image = builder.change(r#"ENTRYPOINT ["/facts"]"#).build();
+    let image = builder.change(r#"ENTRYPOINT ["/facts"]"#).load();
     let command = words.join(" ");
     let volume = Named::new("volume", &[]);
     let folder = tempfile::tempdir().unwrap();
@@ -216,7 +221,7 @@ fn files_of_the_user_are_in_the_container() {
 
 #[test]
 fn what_is_run() {
-    let image = image().file("/bin/other", b"", 0o755).change(r#"ENTRYPOINT ["/bin/other"]"#).change(r#"CMD ["/tmp"]"#).build();
+    let image = image().file("/bin/other", b"", 0o755).change(r#"ENTRYPOINT ["/bin/other"]"#).change(r#"CMD ["/tmp"]"#).load();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("variables");
     std::fs::write(&file, "A=1\n\n#B=2\nC= spaced \nD=\"quoted\"\nNOT_SET_ANYWHERE\n").unwrap();
@@ -235,7 +240,7 @@ fn what_is_run() {
 
 #[test]
 fn a_network_of_the_users() {
-    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build();
+    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).load();
     let network = Named::new("network", &["--internal"]);
     let words = ["--network", network.1.as_str(), "--hostname", "here"];
     compare_with(&image, &words, &[], &words);

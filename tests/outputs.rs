@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::support::{Image, NO_HTTP, Run, Running, Slim, docker, docker_output, entries, shell, unique, web};
+use crate::support::{Image, behaviour, NO_HTTP, Run, Running, Slim, docker, docker_output, entries, heavy_web, shell, unique, web};
 
 /// Runs a tool that is not slim; its standard output.
 #[track_caller]
@@ -69,7 +69,7 @@ fn bytes(path: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
 
 #[test]
 fn every_tool_takes_what_is_written() {
-    let image = shell("cat /etc/group").change("LABEL a=b").build();
+    let image = shell("cat /etc/group").change("LABEL a=b").load();
     let name = Image::named(format!("{}:v1", unique("file")));
     let words = ["--output", "docker-archive:d.tar", "--output", "oci-archive:o.tar", "--output", "oci:layout:one", "--output"];
     let words = [&words[..], &["oci:layout:two", "--tag", &name.name, NO_HTTP]].concat();
@@ -108,7 +108,7 @@ fn every_tool_takes_what_is_written() {
     let loaded = docker(&["load", "--input", run.path("d.tar").to_str().unwrap()]);
     assert_eq!(loaded, format!("Loaded image: {}", name.name));
     assert_eq!(docker(&["image", "inspect", "-f", "{{.Id}}", &name.name]), id);
-    assert_eq!(name.client.behaviour(&name.name), image.client.behaviour(&image.name));
+    assert_eq!(behaviour(&name.run(&[], &[])), behaviour(&image.run(&[], &[])));
 
     let bundle = run.path("bundle");
     let layout = format!("{}:one", run.path("layout").display());
@@ -128,8 +128,8 @@ fn every_tool_takes_what_is_written() {
 
 #[test]
 fn podman_keeps_the_health_check() {
-    let image = shell("cat /etc/group").change("HEALTHCHECK --interval=7s CMD test -e /etc/group").build();
-    let run = Slim::build(&image, &[NO_HTTP, "--output", "docker-archive:d.tar"]).run().ok();
+    let image = shell("cat /etc/group").change("HEALTHCHECK --interval=7s CMD test -e /etc/group").load();
+    let run = Slim::observe(&image, &[NO_HTTP, "--output", "docker-archive:d.tar"]).run().ok();
     assert_eq!(output(&run, "docker-archive").get("manifest"), None);
     let storage = Storage::new();
     storage.run("podman", &["load", "--input", run.path("d.tar").to_str().unwrap()]);
@@ -141,13 +141,13 @@ fn podman_keeps_the_health_check() {
 
 #[test]
 fn the_files_are_the_same_each_time() {
-    let image = web().build();
+    let image = web().load();
     let plan = tempfile::tempdir().unwrap();
     let plan = plan.path().join("plan.json").display().to_string();
     let name = Image::named(format!("{}:v1", unique("daemon")));
     let daemon = format!("docker-daemon:{}", name.name);
     let words = ["--http-probe", "--write-plan", &plan, "--output", &daemon, "--output", "docker-archive:gzip.tar"];
-    let first = Slim::build(&image, &words).run().ok();
+    let first = Slim::observe(&image, &words).run().ok();
     let id = docker(&["image", "inspect", "-f", "{{.Id}}", &name.name]);
     assert_eq!(first.report()["result"]["tags"], json!([name.name]));
     assert!(!exists(&image.slim_name()), "it has the name that was asked for");
@@ -197,7 +197,7 @@ fn the_files_are_the_same_each_time() {
 
 #[test]
 fn nothing_is_there_in_part_after_an_interruption() {
-    let image = web().build();
+    let image = heavy_web().load();
     for moment in ["packing", "compressing", "writing files"] {
         let folder = tempfile::tempdir().unwrap();
         let old = folder.path().join("old.tar");
@@ -229,7 +229,7 @@ fn nothing_is_there_in_part_after_an_interruption() {
 
 #[test]
 fn what_cannot_be_written_is_refused_before_anything_is_started() {
-    let image = shell("cat /etc/group").build();
+    let image = shell("cat /etc/group").load();
     for (words, said) in [
         (&["app.tar"][..], "`--output app.tar`: it must begin with where the result goes"),
         (&["docker-archive:missing/app.tar"], "cannot write `docker-archive:missing/app.tar`: `missing`: No such file"),

@@ -2,7 +2,22 @@
 
 use serde_json::json;
 
-use crate::support::{Builder, Image, NO_HTTP, Run, Slim, busybox, compile, docker, engine, shell, unique};
+use crate::support::{Builder, Engine, Image, NO_HTTP, Run, Slim, busybox, compile, docker, nightly, on_both_engines, shell, unique};
+
+on_both_engines!(
+    by_default_an_exposed_port_that_answers_is_crawled,
+    by_default_a_port_that_speaks_something_else_is_a_warning,
+    servers_on_loopback_are_reached,
+    with_the_hosts_network_only_the_programs_own_ports_are_probed,
+    commands_run_without_a_shell_one_after_the_other,
+    commands_that_cannot_run_are_errors_that_say_why,
+    when_the_program_has_ended_commands_get_containers_of_their_own,
+    a_script_is_read_by_the_images_shell,
+    large_outputs_are_taken_to_their_end,
+    a_health_check_is_run_until_it_succeeds,
+    a_command_that_does_not_end_is_an_error,
+    servers_are_reached_whatever_the_network,
+);
 
 /// Busybox with a few pages; what serves them is up to the test.
 fn pages() -> Builder {
@@ -49,10 +64,9 @@ fn assert_crawled(run: &Run, port: u64) {
     assert!(run.keeps("/www/deep/one.png") && !run.keeps("/www/hidden.html") && !run.keeps("/www/logout"));
 }
 
-#[test]
-fn by_default_an_exposed_port_that_answers_is_crawled() {
-    let image = web().change("EXPOSE 8080").build();
-    let run = Slim::build(&image, &[]).run().ok();
+fn by_default_an_exposed_port_that_answers_is_crawled(engine: Engine) {
+    let image = web().change("EXPOSE 8080").build_for(engine);
+    let run = Slim::observe(&image, &[]).run().ok();
     assert_crawled(&run, 8080);
     assert_eq!(run.warnings(), [""; 0]);
     assert!(run.is_used("/www/index.html", "GET / (/bin/busybox, open)"));
@@ -62,21 +76,20 @@ fn by_default_an_exposed_port_that_answers_is_crawled() {
 
 #[test]
 fn by_default_a_port_that_is_only_listened_on_is_crawled_too() {
-    assert_crawled(&Slim::build(&web().build(), &[]).run().ok(), 8080);
+    assert_crawled(&Slim::observe(&web().build(), &[]).run().ok(), 8080);
 }
 
 #[test]
 fn by_default_a_late_server_is_waited_for_also_where_it_exposes_nothing() {
     let image = pages().shell_cmd("(sleep 3; exec httpd -f -p 8080 -h /www)").build();
-    let run = Slim::build(&image, &[]).run().ok();
+    let run = Slim::observe(&image, &[]).run().ok();
     assert_crawled(&run, 8080);
     assert_eq!(run.warnings(), [""; 0]);
 }
 
-#[test]
-fn by_default_a_port_that_speaks_something_else_is_a_warning() {
-    let image = busybox().shell_cmd("nc -ll -p 6379 -e cat").change("EXPOSE 6379").build();
-    let run = Slim::build(&image, &["--continue-after", "0"]).run().ok();
+fn by_default_a_port_that_speaks_something_else_is_a_warning(engine: Engine) {
+    let image = busybox().shell_cmd("nc -ll -p 6379 -e cat").change("EXPOSE 6379").build_for(engine);
+    let run = Slim::observe(&image, &["--continue-after", "0"]).run().ok();
     assert_eq!(run.warnings(), ["no port speaks HTTP: the program was not exercised over HTTP"]);
     Slim::build(&image, &["--http-probe"])
         .run()
@@ -87,7 +100,7 @@ fn by_default_a_port_that_speaks_something_else_is_a_warning() {
 #[test]
 fn by_default_an_exposed_port_that_is_not_used_is_a_warning() {
     let image = shell_less().change("EXPOSE 7777").change("EXPOSE 53/udp").build();
-    let run = Slim::build(&image, &["--start-timeout", "1"]).run().ok();
+    let run = Slim::observe(&image, &["--start-timeout", "1"]).run().ok();
     let warnings = run.warnings();
     assert_eq!(warnings[0], "the program does not listen on port 7777: nothing was probed over HTTP");
     assert!(warnings[1].starts_with("nothing was exercised: "), "{warnings:?}");
@@ -111,7 +124,7 @@ fn a_probe_that_was_asked_for_must_be_answered() {
 fn nothing_is_probed_where_that_is_not_wanted() {
     let image = web().change("EXPOSE 8080").build();
     for off in ["--http-probe=false", "--http-probe-off"] {
-        let run = Slim::build(&image, &[off, "--exec", "true"]).run().ok();
+        let run = Slim::observe(&image, &[off, "--exec", "true"]).run().ok();
         assert_eq!((run.requests(), run.warnings()), (vec![], vec![]));
         assert!(!run.keeps("/www/index.html"));
     }
@@ -122,29 +135,27 @@ fn several_ports_are_asked_each() {
     let servers = "httpd -p 8080 -h /www; sleep 0.1; httpd -p 8082 -h /www; sleep 1000";
     let image = pages().shell_cmd(&format!("({servers})")).change("EXPOSE 8080 8081 8082").build();
     let asked = |run: &Run| run.requests().into_iter().map(|(port, request, _)| format!("{port} {request}")).collect::<Vec<_>>();
-    let run = Slim::build(&image, &["--http-probe-cmd", "/hidden.html", "--http-probe-cmd", "/about.html"]).run().ok();
+    let run = Slim::observe(&image, &["--http-probe-cmd", "/hidden.html", "--http-probe-cmd", "/about.html"]).run().ok();
     let every = ["8080 GET /hidden.html", "8082 GET /hidden.html", "8080 GET /about.html", "8082 GET /about.html"];
     assert_eq!(asked(&run), every, "what is exposed and not listened on is left out");
     // A use that is repeated is told once, with its first reason.
     assert!(run.is_used("/www/hidden.html", "GET /hidden.html on port 8080 (/bin/busybox, open)"));
-    let run = Slim::build(&image, &["--http-probe-ports", "8082,8080", "--http-probe-cmd", "/hidden.html"]).run().ok();
+    let run = Slim::observe(&image, &["--http-probe-ports", "8082,8080", "--http-probe-cmd", "/hidden.html"]).run().ok();
     assert_eq!(asked(&run), ["8082 GET /hidden.html", "8080 GET /hidden.html"], "in the user's order");
-    let run = Slim::build(&image, &["--http-probe-ports", "8082", "--http-probe-cmd", "/hidden.html"]).run().ok();
+    let run = Slim::observe(&image, &["--http-probe-ports", "8082", "--http-probe-cmd", "/hidden.html"]).run().ok();
     assert_eq!(asked(&run), ["8082 GET /hidden.html"]);
 }
 
-#[test]
-fn servers_on_loopback_are_reached() {
-    let image = pages().shell_cmd("httpd -f -p 127.0.0.1:8080 -h /www").change("EXPOSE 8080").build();
-    assert_crawled(&Slim::build(&image, &["--http-probe"]).run().ok(), 8080);
+fn servers_on_loopback_are_reached(engine: Engine) {
+    let image = pages().shell_cmd("httpd -f -p 127.0.0.1:8080 -h /www").change("EXPOSE 8080").build_for(engine);
+    assert_crawled(&Slim::observe(&image, &["--http-probe"]).run().ok(), 8080);
 }
 
-#[test]
-fn servers_are_reached_whatever_the_network() {
-    let image = web().build();
-    assert_crawled(&Slim::build(&image, &["--network", "none"]).run().ok(), 8080);
+fn servers_are_reached_whatever_the_network(engine: Engine) {
+    let image = web().build_for(engine);
+    assert_crawled(&Slim::observe(&image, &["--network", "none"]).run().ok(), 8080);
     // Other networks are a daemon's.
-    if engine() == "embedded" {
+    if engine == Engine::Embedded {
         return;
     }
 
@@ -161,14 +172,13 @@ fn servers_are_reached_whatever_the_network() {
     assert_crawled(&own.ok(), 8080);
 }
 
-#[test]
-fn with_the_hosts_network_only_the_programs_own_ports_are_probed() {
+fn with_the_hosts_network_only_the_programs_own_ports_are_probed(engine: Engine) {
     let foreign = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
-    let image = pages().shell_cmd(&format!("httpd -f -p 127.0.0.1:{port} -h /www")).build();
-    assert_crawled(&Slim::build(&image, &["--network", "host"]).run().ok(), port.into());
+    let image = pages().shell_cmd(&format!("httpd -f -p 127.0.0.1:{port} -h /www")).build_for(engine);
+    assert_crawled(&Slim::observe(&image, &["--network", "host"]).run().ok(), port.into());
     foreign.set_nonblocking(true).unwrap();
     assert!(foreign.accept().is_err(), "nobody asked us");
 }
@@ -176,7 +186,7 @@ fn with_the_hosts_network_only_the_programs_own_ports_are_probed() {
 #[test]
 fn a_slow_start_is_waited_for_without_asking() {
     let image = pages().shell_cmd("(sleep 2; exec httpd -f -v -p 8080 -h /www)").change("EXPOSE 8080").build();
-    let run = Slim::build(&image, &["--http-probe", "--show-clogs"]).run().ok();
+    let run = Slim::observe(&image, &["--http-probe", "--show-clogs"]).run().ok();
     assert_crawled(&run, 8080);
     let report = run.report();
     assert_eq!(report["probes"]["http"]["records"][0]["attempts"], 1);
@@ -199,7 +209,7 @@ fn requests_are_made_as_they_are_described() {
         .shell_cmd("httpd -f -p 8080 -h /www -c /etc/httpd.conf")
         .change("EXPOSE 8080")
         .build();
-    let slim = Slim::build(&image, &["--http-probe-cmd-file", "probes.json", "--http-probe-cmd", "POST:/cgi-bin/broken"]);
+    let slim = Slim::observe(&image, &["--http-probe-cmd-file", "probes.json", "--http-probe-cmd", "POST:/cgi-bin/broken"]);
     let headers = ["X-Colour: blue", "Content-Type: text/odd"];
     let commands = json!({"commands": [
         {"method": "POST", "resource": "/cgi-bin/read", "headers": headers, "body": "one\n"},
@@ -248,7 +258,7 @@ fn self_signed_certificates_are_accepted() {
         .shell_cmd("openssl s_server -accept 8443 -key /tls/key.pem -cert /tls/certificate.pem -WWW")
         .build();
     for words in [&[][..], &["--http-probe-cmd", "https:/about.html"]] {
-        let run = Slim::build(&image, &[words, &["--http-probe-cmd", "/index.html"]].concat()).run().ok();
+        let run = Slim::observe(&image, &[words, &["--http-probe-cmd", "/index.html"]].concat()).run().ok();
         let report = run.report();
         assert!(run.requests().iter().all(|(_, _, status)| *status == Some(200)), "{}", run.stderr());
         assert_eq!(report["probes"]["http"]["records"][0]["protocol"], "https", "it is found out, or told");
@@ -263,7 +273,7 @@ fn crawls_are_bounded() {
     let image =
         (0..6).fold(web(), |image, number| image.file(&format!("/www/{number}.html"), link(number + 1).as_bytes(), 0o644));
     let image = image.build();
-    let run = Slim::build(
+    let run = Slim::observe(
         &image,
         &["--http-probe-cmd", "crawl:/0.html", "--http-crawl-max-depth", "2", "--http-crawl-exclude", "/secret"],
     );
@@ -271,7 +281,7 @@ fn crawls_are_bounded() {
     let asked: Vec<_> = run.requests().into_iter().map(|(_, request, _)| request).collect();
     assert_eq!(asked, ["GET /0.html", "GET /1.html", "GET /2.html"]);
     assert!(run.warnings().iter().any(|warning| warning.contains("--http-crawl-max-depth")), "{:?}", run.warnings());
-    let run = Slim::build(&image, &["--http-probe", "--http-probe-crawl=false"]).run().ok();
+    let run = Slim::observe(&image, &["--http-probe", "--http-probe-crawl=false"]).run().ok();
     assert_eq!(run.requests().len(), 1);
 }
 
@@ -283,10 +293,9 @@ fn commands(run: &Run) -> Vec<(i64, String)> {
     records.iter().map(|record| (record["exit_code"].as_i64().unwrap_or(-1), text(&record["stdout"]["text"]))).collect()
 }
 
-#[test]
-fn commands_run_without_a_shell_one_after_the_other() {
-    let image = shell_less().build();
-    let run = Slim::build(
+fn commands_run_without_a_shell_one_after_the_other(engine: Engine) {
+    let image = shell_less().build_for(engine);
+    let run = Slim::observe(
         &image,
         &["--exec", "/bin/busybox cat '/data/one'", "--exec", "/bin/busybox false", "--exec", "/bin/busybox cat"],
     );
@@ -297,9 +306,8 @@ fn commands_run_without_a_shell_one_after_the_other() {
     assert_eq!(run.warnings(), [""; 0]);
 }
 
-#[test]
-fn commands_that_cannot_run_are_errors_that_say_why() {
-    let image = shell_less().build();
+fn commands_that_cannot_run_are_errors_that_say_why(engine: Engine) {
+    let image = shell_less().build_for(engine);
     Slim::build(&image, &["--exec", "/bin/busybox cat /data/*"])
         .run()
         .fails(6, "the command `/bin/busybox cat /data/*` could not be run: exec: \"sh\": executable file not found in $PATH")
@@ -310,7 +318,7 @@ fn commands_that_cannot_run_are_errors_that_say_why() {
     Slim::build(&image, &["--exec", "/data/one"])
         .run()
         .fails(6, "the command `/data/one` could not be run: exec: \"/data/one\": permission denied");
-    let ended = one_shot().build();
+    let ended = one_shot().build_for(engine);
     Slim::build(&ended, &["--exec", "nope"]).run().fails(6, "the command `nope` could not be run: exec: \"nope\"");
     Slim::build(&ended, &["--exec", "echo 'a"]).run().fails(2, "single quotes");
 }
@@ -323,10 +331,9 @@ fn commands_with_shell_syntax_use_the_images_shell() {
     assert!(run.keeps("/data/one") && run.keeps("/data/two") && run.keeps("/bin/sh"));
 }
 
-#[test]
-fn when_the_program_has_ended_commands_get_containers_of_their_own() {
-    let image = one_shot().build();
-    let run = Slim::build(
+fn when_the_program_has_ended_commands_get_containers_of_their_own(engine: Engine) {
+    let image = one_shot().build_for(engine);
+    let run = Slim::observe(
         &image,
         &["--exec", "cat /data/one", "--exec", "echo $$ $COLOUR; exit 3", "--exec", "test -e /tmp/x", "--env", "COLOUR=blue"],
     );
@@ -336,43 +343,41 @@ fn when_the_program_has_ended_commands_get_containers_of_their_own() {
     assert_eq!(run.warnings(), [""; 0]);
 }
 
-#[test]
-fn a_script_is_read_by_the_images_shell() {
+fn a_script_is_read_by_the_images_shell(engine: Engine) {
     // It holds a byte that is no text.
     let script = b"name=\xff\ncat /data/one\ntest $name = \"$(printf '\\377')\"\n";
     let web = || web().file("/data/one", b"one", 0o644).file("/data/two", b"two", 0o644);
     for (image, kept) in [(web(), "/www/index.html"), (one_shot(), "/bin/true")] {
-        let image = image.build();
-        let slim = Slim::build(&image, &["--exec", "echo first", "--exec-file", "script"]);
+        let image = image.build_for(engine);
+        let slim = Slim::observe(&image, &["--exec", "echo first", "--exec-file", "script"]);
         std::fs::write(slim.folder().join("script"), script).unwrap();
         let run = slim.run().ok();
         assert_eq!(commands(&run), [(0, "first\n".to_owned()), (0, "one".to_owned())]);
         assert!(run.is_used("/data/one", "sh -s < script (/bin/busybox, open)"));
         assert!(run.keeps(kept) && !run.keeps("/data/two"));
     }
-    let image = shell_less().build();
-    let slim = Slim::build(&image, &["--exec-file", "script"]);
+    let image = shell_less().build_for(engine);
+    let slim = Slim::observe(&image, &["--exec-file", "script"]);
     std::fs::write(slim.folder().join("script"), script).unwrap();
     slim.run().fails(6, "could not be run: exec: \"sh\": executable file not found in $PATH; a script needs the image's `sh`");
-    Slim::build(&web().build(), &["--exec-file", "missing"]).run().fails(2, "`missing` cannot be read");
+    Slim::build(&web().build_for(engine), &["--exec-file", "missing"]).run().fails(2, "`missing` cannot be read");
 }
 
-#[test]
-fn large_outputs_are_taken_to_their_end() {
-    let size = 40_000_000;
+fn large_outputs_are_taken_to_their_end(engine: Engine) {
+    // A daemon takes seconds for each ten megabytes.
+    let size = if engine == Engine::Docker { nightly(4_000_000, 40_000_000) } else { 40_000_000 };
     for image in [web(), one_shot()] {
-        let run = Slim::build(&image.build(), &["--exec", &format!("yes | head -c {size}")]).run().ok();
+        let run = Slim::observe(&image.build_for(engine), &["--exec", &format!("yes | head -c {size}")]).run().ok();
         let report = run.report();
         assert_eq!(report["probes"]["exec"][0]["stdout"]["size"], size);
     }
 }
 
-#[test]
-fn a_health_check_is_run_until_it_succeeds() {
+fn a_health_check_is_run_until_it_succeeds(engine: Engine) {
     let image = || web().file("/data/health", b"fine", 0o644).link("/bin/check", "busybox").file("/check.sh", b"exit 0", 0o644);
     let checked = |dockerfile: &str| {
-        let image = image().build_with(dockerfile);
-        Slim::build(&image, &["--http-probe"]).run().ok()
+        let image = image().change(dockerfile).build_for(engine);
+        Slim::observe(&image, &["--http-probe"]).run().ok()
     };
     let run = checked("HEALTHCHECK --interval=1s CMD [\"/bin/cat\", \"/data/health\"]");
     assert_eq!(run.report()["probes"]["health_check"]["stdout"]["text"], "fine", "once");
@@ -381,9 +386,9 @@ fn a_health_check_is_run_until_it_succeeds() {
     assert_eq!(run.warnings(), [""; 0]);
 
     let unhealthy = |dockerfile: &str, problem: &str| {
-        let image = image().build_with(dockerfile);
+        let image = image().change(dockerfile).build_for(engine);
         Slim::build(&image, &["--http-probe"]).run().fails(6, &format!("error: the image's health check {problem}"));
-        let run = Slim::build(&image, &["--http-probe", "--verify=off"]).run().ok();
+        let run = Slim::observe(&image, &["--http-probe"]).run().ok();
         assert_eq!(run.warnings(), [format!("the image's health check {problem}")]);
         run
     };
@@ -400,8 +405,8 @@ fn a_health_check_is_run_until_it_succeeds() {
 
 #[test]
 fn everything_has_its_place_in_the_order() {
-    let image = web().build_with("HEALTHCHECK CMD [\"true\"]\nEXPOSE 8080");
-    let slim = Slim::build(&image, &["--exec", "true", "--http-probe-cmd", "/", "--observation-out", "seen", "--exec", "echo a"]);
+    let image = web().dockerfile("HEALTHCHECK CMD [\"true\"]\nEXPOSE 8080").build();
+    let slim = Slim::observe(&image, &["--exec", "true", "--http-probe-cmd", "/", "--observation-out", "seen", "--exec", "echo a"]);
     let run = slim.run().ok();
     let seen = std::fs::read_to_string(run.path("seen")).unwrap();
     let records = seen.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -419,7 +424,7 @@ fn what_is_waited_for_is_seen() {
     for (after, sees) in
         [("app-exit", true), ("probe", false), ("exec", false), ("timeout:5", true), ("5", true), ("probe&exec&5", true)]
     {
-        let run = Slim::build(&image, &["--exec", "true", "--continue-after", after]).run().ok();
+        let run = Slim::observe(&image, &["--exec", "true", "--continue-after", after]).run().ok();
         assert_eq!(run.keeps("/data/late"), sees, "{after}");
         assert_eq!(run.warnings().iter().filter(|warning| warning.contains("exercised")).count(), 0, "{after}");
     }
@@ -428,11 +433,11 @@ fn what_is_waited_for_is_seen() {
 #[test]
 fn without_any_probe_the_end_is_waited_for() {
     let image = busybox().file("/data/late", b"late", 0o644).cmd(&["sh", "-c", "sleep 3; cat /data/late"]).build();
-    let run = Slim::build(&image, &[]).run().ok();
+    let run = Slim::observe(&image, &[]).run().ok();
     assert!(run.keeps("/data/late"));
     assert_eq!(run.warnings(), [""; 0], "it ended by itself");
 
-    let run = Slim::build(&shell_less().build(), &[]).run().ok();
+    let run = Slim::observe(&shell_less().build(), &[]).run().ok();
     let warnings = run.warnings();
     assert!(warnings.len() == 1 && warnings[0].starts_with("nothing was exercised: "), "{warnings:?}");
     let report = run.report();
@@ -445,12 +450,11 @@ fn without_any_probe_the_end_is_waited_for() {
     assert!((9.5..12.0).contains(&watched), "watched for {watched} s");
 }
 
-#[test]
-fn a_command_that_does_not_end_is_an_error() {
-    let image = shell("sleep 1000").build();
+fn a_command_that_does_not_end_is_an_error(engine: Engine) {
+    let image = shell("sleep 1000").build_for(engine);
     let words = [NO_HTTP, "--exec", "sleep 1000", "--exec-timeout", "1s"];
     Slim::build(&image, &words).run().fails(6, "`sleep 1000` could not be run: it did not end in 1 s");
     // In a container of its own, as the program has ended.
-    let image = shell("true").build();
+    let image = shell("true").build_for(engine);
     Slim::build(&image, &words).run().fails(6, "it did not end in 1 s; allow more with `--exec-timeout`");
 }

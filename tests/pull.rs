@@ -10,7 +10,7 @@ fn remove_both(name: &str) {
 #[test]
 fn images_are_pulled_where_they_are_missing() {
     let registry = Registry::start(None);
-    let name = registry.push(&web().build(), None);
+    let name = registry.push(&web().load(), None);
     Slim::new(&["build", &name, "--pull=false"]).run().fails(4, &format!("the daemon has no image `{name}`"));
     let run = Slim::new(&["build", &name, "--http-probe", "--pull"]).run().ok();
     assert!(run.keeps("/www/large") && run.stderr().contains(&format!("pulling `{name}`")), "{}", run.stderr());
@@ -29,7 +29,7 @@ fn pulls_use_the_users_account() {
     // "me:secret" in base64.
     let auths = format!(r#"{{"auths": {{"{}": {{"auth": "bWU6c2VjcmV0"}}}}}}"#, registry.address);
     std::fs::write(config.path().join("config.json"), auths).unwrap();
-    let name = registry.push(&web().build(), Some(config.path()));
+    let name = registry.push(&web().load(), Some(config.path()));
     let build = |words: &[&str], config: &str| {
         let run = Slim::new(&[&["build", &name, "--http-probe"], words].concat()).env("DOCKER_CONFIG", config).run();
         remove_both(&name);

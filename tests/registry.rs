@@ -133,7 +133,7 @@ fn one_plan_gives_one_image_from_a_registry_too() {
 
 #[test]
 fn what_is_in_the_store_is_not_fetched_and_what_is_cut_goes_on() {
-    let planned = Planned::new(shell("cat /etc/group").file("/large", &large(), 0o644).build());
+    let planned = Planned::new(shell("cat /etc/group").file("/large", &large(), 0o644).load());
     let registry = Registry::start(None);
     registry.push_copy(&planned.image, None);
     let passage = Passage::to(&registry.address);
@@ -169,7 +169,7 @@ fn accounts_of_registries() {
     // "me:secret" in base64.
     let auths = format!(r#"{{"auths": {{"{}": {{"auth": "bWU6c2VjcmV0"}}}}}}"#, registry.address);
     std::fs::write(config.path().join("config.json"), auths).unwrap();
-    let planned = Planned::new(shell("cat /etc/group").build());
+    let planned = Planned::new(shell("cat /etc/group").load());
     let name = registry.push_copy(&planned.image, Some(config.path()));
     let (source, plan) = (format!("docker://{name}"), planned.plan());
     let build = |words: &[&str]| build(&source, &plan, &[&["--output", "oci:layout:v1"], words].concat());
@@ -210,7 +210,7 @@ cat >/dev/null; echo '{"ServerURL": "x", "Username": "me", "Secret": "secret"}'
 
 #[test]
 fn what_a_registry_cannot_do_is_told() {
-    let planned = Planned::new(shell("cat /etc/group").build());
+    let planned = Planned::new(shell("cat /etc/group").load());
     let registry = Registry::start(None);
     let name = registry.push_copy(&planned.image, None);
     let plan = planned.plan();
@@ -236,7 +236,7 @@ fn pushed(run: &Run) -> Vec<Value> {
 
 #[test]
 fn a_result_is_pushed_and_what_the_registry_has_is_not_sent_again() {
-    let planned = Planned::new(shell("cat /etc/group").file("/large", &large(), 0o644).build());
+    let planned = Planned::new(shell("cat /etc/group").file("/large", &large(), 0o644).load());
     let registry = Registry::start(None);
     let passage = Passage::to(&registry.address);
     let folder = tempfile::tempdir().unwrap();
@@ -287,7 +287,7 @@ fn a_result_is_pushed_and_what_the_registry_has_is_not_sent_again() {
 #[test]
 fn a_push_that_is_refused_is_known_before_anything_is_done() {
     let registry = Registry::start(Some(("me", "secret")));
-    let planned = Planned::new(shell("cat /etc/group").build());
+    let planned = Planned::new(shell("cat /etc/group").load());
     let folder = tempfile::tempdir().unwrap();
     let source = format!("docker-archive:{}", save(&planned.image, folder.path()).display());
     let name = format!("docker://{}/team/slim:1", registry.address);
@@ -309,7 +309,7 @@ fn a_push_that_is_refused_is_known_before_anything_is_done() {
 #[test]
 fn an_image_is_built_and_verified_from_its_registry_without_a_daemon() {
     let registry = Registry::start(None);
-    let source = format!("docker://{}", registry.push(&shell("cat /etc/group").build(), None));
+    let source = format!("docker://{}", registry.push(&shell("cat /etc/group").load(), None));
     let folder = tempfile::tempdir().unwrap();
     let slim = |words: &[&str]| {
         let slim = Slim::new(words).env("DOCKER_HOST", "unix:///nonexistent").env("DOCKER_CONFIG", "/nonexistent");
@@ -329,7 +329,7 @@ fn an_image_is_built_and_verified_from_its_registry_without_a_daemon() {
 #[test]
 fn an_image_runs_from_its_registry() {
     let registry = Registry::start(None);
-    let image = busybox().cmd(&["sh", "-c", "echo hello; exit 3"]).build();
+    let image = busybox().cmd(&["sh", "-c", "echo hello; exit 3"]).load();
     let name = registry.push_copy(&image, None);
     let slim = |words: &[&str]| {
         let slim = Slim::new(&[&["run"], words].concat());

@@ -4,14 +4,7 @@ use std::process::{Command, Output};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Image, Running, Saved, Slim, busybox, docker_output, until};
-
-/// `slim run` of an image, with options before it and a command behind it.
-fn slim_run(saved: &Saved, options: &[&str], command: &[&str]) -> Output {
-    let mut slim = Command::new(env!("CARGO_BIN_EXE_slim"));
-    slim.arg("run").args(options).arg(saved.source()).args(command).env("XDG_CACHE_HOME", saved.cache());
-    slim.output().unwrap()
-}
+use crate::support::{Image, Running, Slim, busybox, until};
 
 fn image() -> Image {
     busybox()
@@ -28,17 +21,18 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn an_archive_runs_as_in_docker() {
-    let saved = Saved::new(image());
-    let plain = docker_output(&["run", "--rm", &saved.image.name]);
-    let ours = slim_run(&saved, &[], &[]);
+    let image = image();
+    let reference = image.in_docker();
+    let plain = reference.run(&[], &[]);
+    let ours = image.run(&[], &[]);
     assert_eq!(text(&ours.stdout), text(&plain.stdout));
     assert_eq!((text(&ours.stderr), ours.status.code()), ("trouble\n".to_owned(), Some(3)));
 
     // The same words for both.
     let script = "id; echo $HOME; echo $GREETING; pwd; ls -ln / | wc -l; cat /proc/self/status | grep Cap; umask; ls /dev";
     for options in [&[][..], &["--user", "web", "--env", "GREETING=hi", "--workdir", "/etc"], &["--cap-drop", "ALL"]] {
-        let plain = docker_output(&[&["run", "--rm"], options, &[&saved.image.name, "sh", "-c", script]].concat());
-        let ours = slim_run(&saved, options, &["sh", "-c", script]);
+        let plain = reference.run(options, &["sh", "-c", script]);
+        let ours = image.run(options, &["sh", "-c", script]);
         let lines = |output: &Output| -> Vec<String> {
             // Docker adds `/.dockerenv`.
             text(&output.stdout).lines().filter(|line| line.parse::<u32>().is_err()).map(str::to_owned).collect()
@@ -49,18 +43,18 @@ fn an_archive_runs_as_in_docker() {
 
 #[test]
 fn mounts_and_a_read_only_root() {
-    let saved = Saved::new(image());
+    let image = image();
     let shared = tempfile::tempdir().unwrap();
     let volume = format!("{}:/shared", shared.path().display());
     let options = ["--read-only", "--volume", &volume, "--tmpfs", "/tmp"];
-    let run = slim_run(&saved, &options, &["sh", "-c", "touch /work/x; touch /tmp/y && echo kept > /shared/z && ls /tmp"]);
+    let run = image.run(&options, &["sh", "-c", "touch /work/x; touch /tmp/y && echo kept > /shared/z && ls /tmp"]);
     assert_eq!(text(&run.stdout), "y\n", "{}", text(&run.stderr));
     assert!(text(&run.stderr).contains("/work/x: Read-only file system"), "{}", text(&run.stderr));
     assert_eq!(std::fs::read_to_string(shared.path().join("z")).unwrap(), "kept\n");
     // What is written into the root is gone with the container, and the store is as it was.
-    let run = slim_run(&saved, &[], &["sh", "-c", "ls /work; touch /work/x"]);
+    let run = image.run(&[], &["sh", "-c", "ls /work; touch /work/x"]);
     assert_eq!(text(&run.stdout), "");
-    assert_eq!(text(&slim_run(&saved, &[], &["ls", "/work"]).stdout), "");
+    assert_eq!(text(&image.run(&[], &["ls", "/work"]).stdout), "");
 }
 
 #[test]
@@ -76,13 +70,13 @@ fn a_directory_is_an_image_that_is_not_changed() {
 
 #[test]
 fn a_signal_reaches_the_program_and_nothing_is_left() {
-    let saved = Saved::new(image());
-    let temporary = saved.path("temporary");
+    let image = image();
+    let temporary = image.path("temporary");
     std::fs::create_dir(&temporary).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_slim"));
     let script = "trap 'echo stopped >&2; exit 9' TERM; echo ready >&2; sleep 1000 & wait";
-    command.args(["run", &saved.source(), "sh", "-c", script]);
-    command.env("XDG_CACHE_HOME", saved.cache()).env("TMPDIR", &temporary);
+    command.args(["run", &image.source(), "sh", "-c", script]);
+    command.env("XDG_CACHE_HOME", image.cache()).env("TMPDIR", &temporary);
     let mut run = Running::spawn(command, temporary.clone(), tempfile::tempdir().unwrap());
     run.until_it_says("ready");
     run.send(Signal::SIGTERM);
@@ -90,17 +84,17 @@ fn a_signal_reaches_the_program_and_nothing_is_left() {
     assert!(run.said().ends_with("stopped\n"), "{}", run.said());
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!mounts.contains(saved.path("").to_str().unwrap()), "{mounts}");
+    assert!(!mounts.contains(image.path("").to_str().unwrap()), "{mounts}");
 }
 
 #[test]
 fn what_a_killed_run_left_is_removed_by_the_next() {
-    let saved = Saved::new(image());
-    let temporary = saved.path("temporary");
+    let image = image();
+    let temporary = image.path("temporary");
     std::fs::create_dir(&temporary).unwrap();
     let run = |words: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_slim"));
-        command.arg("run").arg(saved.source()).args(words).env("XDG_CACHE_HOME", saved.cache()).env("TMPDIR", &temporary);
+        command.arg("run").arg(image.source()).args(words).env("XDG_CACHE_HOME", image.cache()).env("TMPDIR", &temporary);
         command
     };
     let script = "echo written > /work/file; echo ready >&2; exec sleep 1000";
@@ -118,12 +112,12 @@ fn what_a_killed_run_left_is_removed_by_the_next() {
 
 #[test]
 fn what_cannot_be_run_is_said() {
-    let saved = Saved::new(image());
+    let image = image();
     let nowhere = Slim::new(&["run", "nginx"]).env("DOCKER_HOST", "unix:///no/such/socket");
     nowhere.run().fails(3, "no Docker daemon answers at `unix:///no/such/socket`");
     Slim::new(&["run", "docker-archive:/no/such/file"]).run().fails(4, "/no/such/file");
-    Slim::new(&["run", "--network", "bridge", &saved.source()]).run().fails(2, "slim's own containers have no `--network`");
-    let missing = slim_run(&saved, &[], &["/no/such/program"]);
+    Slim::new(&["run", "--network", "bridge", &image.source()]).run().fails(2, "slim's own containers have no `--network`");
+    let missing = image.run(&[], &["/no/such/program"]);
     assert_eq!(missing.status.code(), Some(5), "{}", text(&missing.stderr));
     assert!(text(&missing.stderr).contains("/no/such/program"), "{}", text(&missing.stderr));
 }

@@ -19,6 +19,34 @@ run_exit_functions() {
     exit $status
 }
 
+# begin_phases: the seconds of each `phase NAME COMMAND...` from here on are told when the script ends, with the slowest
+# tests; where another script has begun them, by that one.
+begin_phases() {
+    [ -z "${SLIM_PHASES:-}" ] || return 0
+    SLIM_PHASES=$(mktemp -t slim-phases.XXXXXX) SLIM_TEST_TIMES=$(mktemp -t slim-times.XXXXXX)
+    export SLIM_PHASES SLIM_TEST_TIMES
+    at_exit tell_phases
+}
+
+phase() {
+    local name=$1 begun=$SECONDS
+    shift
+    "$@"
+    printf '%5d s  %s\n' $((SECONDS - begun)) "$name" >>"$SLIM_PHASES"
+}
+
+tell_phases() {
+    say
+    say "the ten slowest tests:"
+    sort -rn "$SLIM_TEST_TIMES" | head -n 10 | sed 's/ / s  /; s/^/  /' >&2
+    say "phases:"
+    cat "$SLIM_PHASES" >&2
+    printf '%5d s  %s\n' $SECONDS 'all of it' >&2
+    awk '$1 > 60 { print "over 60 s: " $2 }' "$SLIM_TEST_TIMES" >&2
+    [ $SECONDS -le 900 ] || say "over 15 minutes: the whole run"
+    rm -f "$SLIM_PHASES" "$SLIM_TEST_TIMES"
+}
+
 is_root() { [ "$(id -u)" = 0 ]; }
 
 # need WHAT=PACKAGE...: installs the packages of which WHAT, a program or an absolute path, isn't there.

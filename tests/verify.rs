@@ -17,24 +17,65 @@ use std::thread::JoinHandle;
 
 use serde_json::Value;
 
-use crate::support::{Builder, Image, Run, Slim, busybox, docker_output, unique};
+use crate::support::{Builder, Client, Engine, Image, Run, Slim, busybox, digits, docker_output, saved_config, unique};
 
-/// A name for a result, which is removed with what has it.
-struct Tag(String);
+/// A name for a result, and where slim's own engine puts it; it is removed with what has it.
+struct Tag {
+    name: String,
+    engine: Engine,
+    /// For a file.
+    folder: tempfile::TempDir,
+}
 
 impl Tag {
-    fn new() -> Tag {
-        Tag(format!("{}:1", unique("result")))
+    fn of(image: &Image) -> Tag {
+        Tag { name: format!("{}:1", unique("result")), engine: image.engine(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// Options that have the result go there.
+    fn words(&self) -> Vec<String> {
+        let mut words = vec!["--tag".to_owned(), self.name.clone()];
+        if self.engine == Engine::Embedded {
+            words.extend(["--output".to_owned(), self.source()]);
+        }
+        words
+    }
+
+    /// What slim calls the result.
+    fn source(&self) -> String {
+        match self.engine {
+            Engine::Embedded => format!("docker-archive:{}", self.file().display()),
+            Engine::Docker => self.name.clone(),
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("result.tar")
     }
 
     fn is_there(&self) -> bool {
-        docker_output(&["image", "inspect", &self.0]).status.success()
+        match self.engine {
+            Engine::Embedded => self.file().exists(),
+            Engine::Docker => Client::default().has_image(&self.name),
+        }
+    }
+
+    /// The result's id and configuration.
+    fn config(&self) -> (String, Value) {
+        let archive = match self.engine {
+            Engine::Embedded => std::fs::read(self.file()).unwrap(),
+            Engine::Docker => docker_output(&["save", &self.name]).stdout,
+        };
+        let config = saved_config(&archive);
+        (format!("sha256:{}", digits(&config)), serde_json::from_slice(&config).unwrap())
     }
 }
 
 impl Drop for Tag {
     fn drop(&mut self) {
-        docker_output(&["rmi", "-f", &self.0]);
+        if self.engine == Engine::Docker {
+            Client::default().remove_image(&self.name);
+        }
     }
 }
 
@@ -48,9 +89,7 @@ impl PlanFile {
     /// What an unverified build with these words decides to keep.
     #[track_caller]
     fn of(image: &Image, words: &[&str]) -> PlanFile {
-        let tag = Tag::new();
-        let words = [&["--verify=off", "--write-plan", "plan.json", "--tag", &tag.0], words].concat();
-        let run = Slim::build(image, &words).run().ok();
+        let run = tagged(image, &Tag::of(image), &[&["--verify=off", "--write-plan", "plan.json"], words].concat()).run().ok();
         let plan = serde_json::from_slice(&std::fs::read(run.path("plan.json")).unwrap()).unwrap();
         PlanFile { folder: tempfile::tempdir().unwrap(), plan }
     }
@@ -93,10 +132,15 @@ impl Change {
     }
 }
 
-/// `slim build IMAGE --plan PLAN`, followed by words.
+/// `slim build IMAGE --tag TAG`, followed by words.
+fn tagged(image: &Image, tag: &Tag, words: &[&str]) -> Slim {
+    let tag = tag.words();
+    Slim::build(image, &[&tag.iter().map(String::as_str).collect::<Vec<_>>()[..], words].concat())
+}
+
+/// `slim build IMAGE --plan PLAN --tag TAG`, followed by words.
 fn build_of_plan(image: &Image, plan: &PlanFile, tag: &Tag, words: &[&str]) -> Slim {
-    let plan = plan.path();
-    Slim::build(image, &[&["--plan", plan.to_str().unwrap(), "--tag", &tag.0], words].concat())
+    tagged(image, tag, &[&["--plan", plan.path().to_str().unwrap()], words].concat())
 }
 
 /// What the report says of the verification.
@@ -108,14 +152,16 @@ fn verification(run: &Run) -> Value {
 /// Nothing has the name, and none of the images that were tried is left.
 #[track_caller]
 fn assert_nothing_is_left(run: &Run, tag: &Tag) {
-    assert!(!tag.is_there(), "{} is tagged", tag.0);
+    assert!(!tag.is_there(), "{} is there", tag.source());
     let verification = verification(run);
     let rounds = verification["rounds"].as_array().unwrap();
     assert!(!rounds.is_empty());
     for round in rounds {
         let image = round["image"].as_str().unwrap();
         assert!(image.starts_with("sha256:"), "{round}");
-        assert!(!docker_output(&["image", "inspect", image]).status.success(), "{image} is left");
+        if tag.engine == Engine::Docker {
+            assert!(!Client::default().has_image(image), "{image} is left");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The controller's end of a monitor: its records as they come, what they say of the target now, and orders to it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use slim_sensor::wire::{Control, EndReason, Fanotify, FrameReader, Listener, Record, VERSION, put_message};
@@ -10,6 +11,9 @@ use tokio::sync::{mpsc, watch};
 use super::recorder::Feed;
 use crate::engine::container::{Attached, Complaints, Input};
 use crate::engine::runtime::Ending;
+
+/// How long a record may take from the monitor to here.
+const RECORD_DELAY: Duration = Duration::from_secs(5);
 
 /// What is known of the target at this moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,6 +107,15 @@ impl Monitor {
             Ok(known) => known.clone(),
             Err(_) => self.status(),
         }
+    }
+
+    /// How the program of a session ended; `None` where the monitor doesn't say. Its streams and its exit code can come a
+    /// moment before the monitor's record, which is waited for.
+    pub async fn session_end(&self, name: &str) -> Option<SessionEnd> {
+        let end = |status: &Status| status.sessions.values().find(|known| known.name == name)?.end;
+        let told = self.wait_for(|status| end(status).is_some());
+        let status = tokio::time::timeout(RECORD_DELAY, told).await;
+        end(&status.unwrap_or_else(|_| self.status()))
     }
 
     /// Begins a phase: what is used from now on belongs to it.
@@ -205,4 +218,40 @@ fn take_records(
     }
     status.send_replace(now);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use slim_sensor::wire::put_message;
+
+    use super::*;
+    use crate::observe::recorder::Recorder;
+
+    fn frame(record: &Record) -> std::io::Result<bytes::Bytes> {
+        let mut frame = vec![];
+        put_message(&mut frame, record);
+        Ok(frame.into())
+    }
+
+    /// Regression: a command that could not be started was taken for one that failed where the monitor's record of its end
+    /// came after the end of its streams.
+    #[tokio::test]
+    async fn the_record_of_an_end_is_waited_for() {
+        let begin = Record::Session { session: 2, name: "exec-0".to_owned(), pid: 7 };
+        let end = Record::SessionEnd { session: 2, status: Some(127), start_failed: true };
+        let records = futures_util::stream::iter([frame(&begin)]).chain(futures_util::stream::once(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            frame(&end)
+        }));
+        let attached = Attached {
+            output: Box::pin(records),
+            input: Box::pin(tokio::io::sink()),
+            complaints: Complaints::default(),
+        };
+        let (_exit_code, ending) = watch::channel(None);
+        let monitor = Monitor::follow(attached, Ending::Embedded(ending), Recorder::default().feed(0));
+        monitor.wait_for(|status| !status.sessions.is_empty()).await;
+        assert_eq!(monitor.session_end("exec-0").await, Some(SessionEnd { status: Some(127), start_failed: true }));
+        assert_eq!(monitor.session_end("exec-1").await, None, "of what never began nothing comes");
+    }
 }

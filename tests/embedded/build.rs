@@ -6,19 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::rootless::PlainUser;
-use crate::support::{Builder, Image, NO_HTTP, Running, Saved, Slim, busybox, compile, docker, shell, until, web};
-
-/// Where no daemon is.
-const NOWHERE: &str = "unix:///nonexistent/docker.sock";
-
-/// A command line of slim, for which there is no daemon.
-fn slim(saved: &Saved, words: &[&str]) -> Slim {
-    Slim::new(words).env("DOCKER_HOST", NOWHERE).env("XDG_CACHE_HOME", saved.cache().to_str().unwrap())
-}
-
-fn build(saved: &Saved, words: &[&str]) -> Slim {
-    slim(saved, &[&["build", &saved.source()], words].concat())
-}
+use crate::support::{Builder, Image, NO_HTTP, NOWHERE, Running, Slim, busybox, compile, docker, shell, until, web};
 
 fn kept(report: &Value) -> Vec<String> {
     report["kept"].as_array().unwrap().iter().map(|row| row["path"].as_str().unwrap().to_owned()).collect()
@@ -26,8 +14,8 @@ fn kept(report: &Value) -> Vec<String> {
 
 #[test]
 fn an_archive_becomes_a_slim_one_beside_it_as_in_docker() {
-    let saved = Saved::new(web().build());
-    let run = build(&saved, &["--http-probe"]).run().ok();
+    let saved = web().build();
+    let run = Slim::build(&saved, &["--http-probe"]).run().ok();
     let report = run.report();
     assert_eq!(report["verification"]["verdict"], "same");
     assert_eq!(report["engine"]["name"], "embedded");
@@ -36,20 +24,20 @@ fn an_archive_becomes_a_slim_one_beside_it_as_in_docker() {
     assert!(run.stdout().contains(&format!("try it: slim run docker-archive:{}", result.display())), "{}", run.stdout());
 
     // The daemon's containers showed the same.
-    let docker = Slim::with(&saved.image.client, &["build", &saved.image.name, "--engine", "docker", "--http-probe"]).run().ok();
+    let docker = Slim::build(&saved.in_docker(), &["--engine", "docker", "--http-probe"]).run().ok();
     assert_eq!(kept(&report), kept(&docker.report()));
     assert!(docker.report()["engine"]["name"].as_str().unwrap().starts_with("Docker "));
 
     // It can be checked again, and what was taken from it is missed.
     let (result, fat) = (format!("docker-archive:{}", result.display()), saved.source());
-    slim(&saved, &["verify", &result, "--against", &fat, "--http-probe"]).run().ok();
-    build(&saved, &["--http-probe", "--exclude-pattern", "/www/large"]).run().fails(8, "/large");
+    Slim::new(&["verify", &result, "--against", &fat, "--http-probe"]).env("DOCKER_HOST", NOWHERE).run().ok();
+    Slim::build(&saved, &["--http-probe", "--exclude-pattern", "/www/large"]).run().fails(8, "/large");
 }
 
 #[test]
 fn an_image_of_the_daemon_is_saved_for_slims_own_containers() {
-    let image = shell("cat /etc/group").build();
-    let run = Slim::with(&image.client, &["build", &image.name, NO_HTTP, "--engine", "embedded"]).run().ok();
+    let image = shell("cat /etc/group").load();
+    let run = Slim::build(&image, &[NO_HTTP, "--engine", "embedded"]).run().ok();
     assert_eq!(run.report()["engine"]["reason"], "`--engine embedded`");
     assert_eq!(run.report()["result"]["tags"][0], image.slim_name());
     assert_eq!(docker(&["run", "--rm", &image.slim_name()]), docker(&["run", "--rm", &image.name]));
@@ -70,10 +58,10 @@ fn sudden_end(end: &str) -> Builder {
 #[test]
 fn nothing_is_lost_however_the_target_ends() {
     for end in ["kill(0, SIGKILL)", "syscall(SYS_exit, 0)", "_exit(0)", "*(volatile int *)0 = 1"] {
-        let saved = Saved::new(sudden_end(end).build());
+        let saved = sudden_end(end).build();
         // What ends by a signal of its own is no success, but was seen to the last.
-        let words = [NO_HTTP, "--verify=off", "--continue-after", "app-exit", "--observation-out", "seen.jsonl"];
-        let run = build(&saved, &words).run();
+        let words = [NO_HTTP, "--continue-after", "app-exit", "--observation-out", "seen.jsonl"];
+        let run = Slim::observe(&saved, &words).run();
         let observation = run.observation("seen.jsonl");
         assert!(observation.end.complete && !observation.end.tail_unknown, "{end}: {}", run.stderr());
         let opened = observation.uses.iter().filter(|path_use| path_use.path.starts_with(b"/files/"));
@@ -85,11 +73,11 @@ fn nothing_is_lost_however_the_target_ends() {
 /// A second run finds in a volume what the first found, and what it writes there stays in the copy.
 #[test]
 fn directories_that_are_mounted_are_copied_for_later_runs() {
-    let saved = Saved::new(shell("read n </data/starts; echo $((n + 1)) >/data/starts; cat /data/starts").build());
+    let saved = shell("read n </data/starts; echo $((n + 1)) >/data/starts; cat /data/starts").build();
     let data = saved.path("data");
     std::fs::create_dir(&data).unwrap();
     std::fs::write(data.join("starts"), "41\n").unwrap();
-    let run = build(&saved, &[NO_HTTP, "--volume", &format!("{}:/data", data.display())]).run().ok();
+    let run = Slim::build(&saved, &[NO_HTTP, "--volume", &format!("{}:/data", data.display())]).run().ok();
     assert_eq!(run.report()["verification"]["verdict"], "same");
     assert_eq!(std::fs::read_to_string(data.join("starts")).unwrap(), "42\n");
 }
@@ -98,17 +86,17 @@ fn directories_that_are_mounted_are_copied_for_later_runs() {
 #[test]
 fn volumes_are_writable_below_a_read_only_root() {
     let image = shell("cat /data/given; echo x >/data/new; ! echo y >/data/../new").file("/data/given", b"given", 0o644);
-    let saved = Saved::new(image.change("VOLUME /data").build());
-    let run = build(&saved, &[NO_HTTP, "--read-only"]).run().ok();
+    let saved = image.change("VOLUME /data").build();
+    let run = Slim::build(&saved, &[NO_HTTP, "--read-only"]).run().ok();
     assert!(run.keeps("/data/given") && !run.keeps("/data/new"));
 }
 
 #[test]
 fn options_of_other_engines_are_refused() {
-    let saved = Saved::new(shell("true").build());
+    let saved = shell("true").build();
     for (option, value) in [("--network", "bridge"), ("--runtime", "runc"), ("--publish-port", "80"), ("--volume", "name:/data")]
     {
-        build(&saved, &[NO_HTTP, option, value]).run().fails(2, "slim's own containers have no");
+        Slim::build(&saved, &[NO_HTTP, option, value]).run().fails(2, "slim's own containers have no");
     }
 }
 
@@ -126,7 +114,7 @@ fn processes_with(word: &str) -> Vec<i32> {
 #[test]
 fn nothing_is_left_of_a_build_that_is_killed() {
     let mark = format!("{}", 100_000 + std::process::id());
-    let saved = Saved::new(shell(&format!("sleep {mark}")).build());
+    let saved = shell(&format!("sleep {mark}")).build();
     let (source, cache) = (saved.source(), saved.cache());
     let variables = [("DOCKER_HOST", NOWHERE), ("XDG_CACHE_HOME", cache.to_str().unwrap())];
     for signal in [Signal::SIGKILL, Signal::SIGINT] {
@@ -138,7 +126,7 @@ fn nothing_is_left_of_a_build_that_is_killed() {
         if signal == Signal::SIGKILL {
             assert_eq!(running.temporary_files().len(), 1, "its directory, which it could not remove");
             let temporary = running.temporary_files()[0].parent().unwrap().to_owned();
-            let run = build(&saved, &[NO_HTTP, "--cmd", "true"]).env("TMPDIR", temporary.to_str().unwrap()).run().ok();
+            let run = Slim::build(&saved, &[NO_HTTP, "--cmd", "true"]).env("TMPDIR", temporary.to_str().unwrap()).run().ok();
             assert!(run.stderr().contains("removed what killed runs left"), "{}", run.stderr());
         }
         assert_eq!(running.temporary_files(), Vec::<PathBuf>::new());
@@ -157,7 +145,7 @@ fn builds_as_user(with_ids: bool) {
     let image = busybox().entry("/data/", owned(tar::EntryType::Directory, 0o750), b"");
     let image = image.entry("/data/mine", owned(tar::EntryType::Regular, 0o600), b"mine");
     let image = image.change("USER web").cmd(&["sh", "-c", "cat /data/mine; echo x >/data/new; id -u; stat -c %u /data"]).build();
-    let saved = Saved::new(image).for_all();
+    let saved = image.for_all();
     let user = PlainUser::new(with_ids);
     let slim = user.copy(Path::new(super::SLIM), "slim");
     let source = saved.source();
@@ -178,7 +166,7 @@ fn builds_as_user(with_ids: bool) {
     // Owners come from the image, whoever the files are.
     let built = user.home().join("app.slim.tar");
     let loaded = docker(&["load", "-q", "-i", built.to_str().unwrap()]);
-    let name = saved.image.slim_name();
+    let name = saved.slim_name();
     assert!(loaded.contains(&name), "{loaded}");
     assert_eq!(docker(&["run", "--rm", &name]), "mine1000\n1000");
     docker(&["rmi", "-f", &name]);
@@ -197,7 +185,7 @@ fn a_user_with_one_id_builds_too() {
 /// Regression: the ports of a server with another id than that of who started slim were not seen, as its descriptors are hidden.
 #[test]
 fn a_user_probes_a_server_of_another_id() {
-    let saved = Saved::new(web().change("USER web").build()).for_all();
+    let saved = web().change("USER web").build().for_all();
     let user = PlainUser::new(true);
     let slim = user.copy(Path::new(super::SLIM), "slim");
     let source = saved.source();

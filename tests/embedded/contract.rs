@@ -270,7 +270,7 @@ fn facts(output: &str) -> Vec<String> {
 
 #[test]
 fn a_program_learns_of_itself_what_it_learns_under_docker() {
-    let image = alike::image().build();
+    let image = alike::image().load();
     let ground = Ground::new();
     let program = ground.root().join("facts");
     std::fs::write(&program, compile(include_str!("../programs/facts.c"))).unwrap();

@@ -7,7 +7,7 @@ use slim::engine::embedded::{Runner, Tier, TierReport, probe_tiers};
 use slim_sensor::container::spec::{Network, Root};
 
 use super::{Ground, PART, SLIM, block, part};
-use crate::support::{NO_HTTP, Saved, busybox, docker_output, shell};
+use crate::support::{NO_HTTP, busybox, docker_output, shell};
 
 const IN_DOCKER: &str = "nested::in_dockers_containers_it_works_or_says_what_is_missing";
 
@@ -65,7 +65,7 @@ fn in_dockers_containers_it_works_or_says_what_is_missing() {
     if let Some(slim) = part() {
         return inside(&slim);
     }
-    let image = busybox().build();
+    let image = busybox().load();
     let refused_root = "as root: no: cannot make namespaces: operation not permitted; run as root, in a container with \
                         `--cap-add SYS_ADMIN`";
     let refused_namespace = "cannot make a user namespace: operation not permitted; allow user namespaces";
@@ -95,7 +95,7 @@ fn in_dockers_containers_it_works_or_says_what_is_missing() {
 /// There it is an overlay, which takes no writable layer, with mounts below, which keep it from being a layer as a whole.
 #[test]
 fn in_dockers_containers_their_own_root_is_laid_together_in_memory() {
-    let (outer, slim) = (busybox().build(), format!("{SLIM}:/slim:ro"));
+    let (outer, slim) = (busybox().load(), format!("{SLIM}:/slim:ro"));
     let script = "/slim run rootfs:/ sh -c 'echo x >/bin/in-here && cat /bin/in-here'; ls /bin/in-here /tmp";
     for user in ["0", "1000"] {
         let options = ["run", "--rm", "--network", "none", "-v", &slim, "-e", "XDG_CACHE_HOME=/tmp/cache", "--user", user];
@@ -142,8 +142,8 @@ fn without_overlays_the_layers_are_copied() {
 /// The whole job in a container that lets us do more or less; what it must say.
 #[test]
 fn in_dockers_containers_images_are_built_or_it_is_said_what_is_missing() {
-    let saved = Saved::new(shell("cat /etc/group; id -u").build()).for_all();
-    let outer = busybox().build();
+    let saved = shell("cat /etc/group; id -u").build().for_all();
+    let outer = busybox().load();
     let (slim, files) = (format!("{SLIM}:/slim:ro"), format!("{}:/files:ro", saved.path("").display()));
     let build = |options: &[&str]| {
         let mounts = ["run", "--rm", "--network", "none", "-v", &slim, "-v", &files, "-e", "XDG_CACHE_HOME=/tmp/cache"];

@@ -8,10 +8,10 @@ use crate::support::{Daemon, Image, busybox, docker, web};
 #[test]
 fn a_root_that_is_no_overlay_is_watched_as_a_mount() {
     let daemon = Daemon::docker(&["--storage-driver", "vfs"]);
-    let image = web().build_in(&daemon.client, "");
+    let image = web().load_in(&daemon.client);
     // A neighbour on the same file system, which a mark on that would see.
     let neighbour = busybox().file("/neighbours", b"", 0o644).shell_cmd("while cat /neighbours; do :; done");
-    let neighbour = neighbour.build_in(&daemon.client, "");
+    let neighbour = neighbour.load_in(&daemon.client);
     let container = daemon.client.docker(&["run", "--detach", &neighbour.name]);
     let run = built(&image, &[]);
     let running = daemon.client.docker(&["inspect", "--format", "{{.State.Running}}", &container]);
@@ -28,7 +28,7 @@ fn a_root_that_is_no_overlay_is_watched_as_a_mount() {
 #[test]
 fn other_users_outside_degrade_the_observation_and_lose_nothing() {
     let daemon = Daemon::docker_with_other_users();
-    let image = web().file("/data/seed", b"seed", 0o600).build_in(&daemon.client, "USER web");
+    let image = web().file("/data/seed", b"seed", 0o600).change("USER web").load_in(&daemon.client);
     let run = built(&image, &["--exec", "ls /data", "--user", "root"]);
     let degraded = "fanotify is refused (Operation not permitted";
     assert!(run.stdout().contains(&format!("\n  degraded  {degraded}")), "{}", run.stdout());
@@ -46,10 +46,10 @@ fn other_users_outside_degrade_the_observation_and_lose_nothing() {
 /// The image for it is slim's own executable, and nothing else: it needs no files.
 #[test]
 fn slim_runs_in_a_container() {
-    let image = web().build();
+    let image = web().load();
     let program = std::fs::read(env!("CARGO_BIN_EXE_slim")).unwrap();
     let inside = Image::scratch().file("/slim", &program, 0o755).directory("/tmp", 0o1777).directory("/out", 0o755);
-    let inside = inside.change(r#"ENTRYPOINT ["/slim"]"#).change("WORKDIR /out").build();
+    let inside = inside.change(r#"ENTRYPOINT ["/slim"]"#).change("WORKDIR /out").load();
     let slim = |words: &[&str]| {
         let socket = "/var/run/docker.sock:/var/run/docker.sock";
         let folder = tempfile::tempdir().unwrap();

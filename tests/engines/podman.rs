@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{built, check};
 use crate::sensor::alike::{compare_facts, facts};
-use crate::support::{Client, Daemon, Image, Slim, busybox, web};
+use crate::support::{Client, Daemon, Engine, Image, Slim, busybox, nightly, web};
 
 /// The configuration of an image as it is stored: `inspect` leaves out some of it.
 fn stored_config(client: &Client, image: &str) -> Value {
@@ -20,7 +20,7 @@ fn everything_works_as_with_docker() {
     let daemon = Daemon::podman();
     let dockerfile = "HEALTHCHECK --interval=7s --timeout=3s CMD test -e /www/hidden\nSTOPSIGNAL SIGINT\n\
         SHELL [\"/bin/sh\", \"-x\", \"-c\"]\nONBUILD ENV later=1\nLABEL a=b";
-    let image = web().file("/data/seed", b"seed", 0o644).build_in(&daemon.client, dockerfile);
+    let image = web().file("/data/seed", b"seed", 0o644).dockerfile(dockerfile).load_in(&daemon.client);
     let run = built(&image, &["--exec", "cat /data/seed"]);
     let report = run.report();
     assert_eq!(report["evidence"]["fanotify"], "filesystem");
@@ -29,7 +29,7 @@ fn everything_works_as_with_docker() {
     let (fat, slim) = (stored_config(&daemon.client, &image.name), stored_config(&daemon.client, &image.slim_name()));
     assert!(fat["config"]["Healthcheck"]["Interval"] == 7_000_000_000_u64 && fat["config"]["OnBuild"].is_array());
     assert_eq!(slim["config"], fat["config"]);
-    let slim_again = Image { name: image.slim_name(), client: daemon.client.clone() };
+    let slim_again = Image::named_in(&daemon.client, image.slim_name());
     Slim::build(&slim_again, &["--http-probe"]).run().fails(4, "was made by slim already");
 
     let elsewhere = Slim::build_elsewhere(&image, &["--http-probe", "--exec", "cat /data/seed"]);
@@ -44,7 +44,7 @@ fn everything_works_as_with_docker() {
 #[test]
 fn the_target_cannot_tell_in_podman_either() {
     let daemon = Daemon::podman();
-    let image = busybox().file("/facts", facts(), 0o755).change("CMD exec /facts >/out/facts").build_in(&daemon.client, "");
+    let image = busybox().file("/facts", facts(), 0o755).change("CMD exec /facts >/out/facts").load_in(&daemon.client);
     let folder = daemon.folder().join("out");
     std::fs::create_dir(&folder).unwrap();
     std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
@@ -65,8 +65,8 @@ fn the_target_cannot_tell_in_podman_either() {
     ] {
         daemon.client.docker(&[&["run", "--rm", "--volume", &volume], options, &[image.name.as_str()]].concat());
         let plain = written();
-        Slim::build(&image, &[&["--http-probe=false", "--volume", &volume], options].concat()).run().ok();
-        compare_facts(options, &plain, &written(), ["mount ", "variable "]);
+        Slim::observe(&image, &[&["--http-probe=false", "--volume", &volume], options].concat()).run().ok();
+        compare_facts(Engine::Docker, options, &plain, &written(), ["mount ", "variable "]);
     }
 }
 
@@ -75,9 +75,9 @@ fn the_target_cannot_tell_in_podman_either() {
 #[test]
 fn a_program_that_ends_at_once_is_told_to_its_end() {
     let daemon = Daemon::podman();
-    let image = busybox().cmd(&["true"]).build_in(&daemon.client, "");
-    for _ in 0..10 {
-        let run = Slim::build(&image, &["--http-probe=false", "--verify=off"]).run().ok();
+    let image = busybox().cmd(&["true"]).load_in(&daemon.client);
+    for _ in 0..nightly(3, 10) {
+        let run = Slim::observe(&image, &["--http-probe=false"]).run().ok();
         let evidence = &run.report()["evidence"];
         assert!(evidence["complete"] == true && evidence["tail_unknown"] == false, "{evidence}");
     }

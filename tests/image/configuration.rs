@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{architecture, inspect, name, rows};
-use crate::support::{Image, NO_HTTP, Slim, busybox, docker, entries, layer, same_behaviour, shell};
+use crate::support::{Image, NO_HTTP, Slim, busybox, docker, entries, same_behaviour, shell};
 
 /// What the daemon says of an image, but for what must differ.
 pub(super) fn facts(image: &str) -> Value {
@@ -29,8 +29,8 @@ fn the_configuration_is_kept_field_by_field() {
     let entrypoint =
         json!({"architecture": architecture(), "os": "linux", "config": {"Entrypoint": ["/bin/true"], "Cmd": [], "Labels": {}}});
     for config in [full, minimal, entrypoint] {
-        let image = busybox().directory("/work", 0o755).directory("/data", 0o755).load(config.clone());
-        Slim::build(&image, &[NO_HTTP]).run().ok();
+        let image = busybox().directory("/work", 0o755).directory("/data", 0o755).config(config.clone()).load();
+        Slim::observe(&image, &[NO_HTTP]).run().ok();
         let slim = image.slim_name();
         assert_eq!(facts(&slim), facts(&image.name), "{config}");
         let history = docker(&["history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Comment}}", &slim]);
@@ -42,7 +42,7 @@ fn the_configuration_is_kept_field_by_field() {
 
 #[test]
 fn options_of_the_run_are_not_in_the_configuration() {
-    let image = shell("cat /etc/group").change("ENV A=b").change("EXPOSE 80").directory("/work", 0o755).build_with("LABEL a=b");
+    let image = shell("cat /etc/group").change("ENV A=b").change("EXPOSE 80").directory("/work", 0o755).change("LABEL a=b").load();
     let options = [
         NO_HTTP,
         "--env",
@@ -79,11 +79,11 @@ fn options_of_the_run_are_not_in_the_configuration() {
         "--ulimit",
         "nofile=100",
     ];
-    let run = Slim::build(&image, &options).run().ok();
+    let run = Slim::observe(&image, &options).run().ok();
     assert_eq!(facts(&image.slim_name()), facts(&image.name));
     assert!(run.keeps("/bin/sh"), "the image's own command still works");
     same_behaviour(&image);
-    let packed = entries(&layer(&image.slim_name())[..]);
+    let packed = entries(&image.slim_layer()[..]);
     for path in ["t", "v"] {
         assert!(!packed.contains_key(path.as_bytes()), "{path}");
     }
@@ -91,11 +91,11 @@ fn options_of_the_run_are_not_in_the_configuration() {
 
 #[test]
 fn the_same_plan_gives_the_same_image() {
-    let image = shell("cat /etc/group; cat /nothing; exit 0").file("/etc/other", b"x", 0o644).build();
+    let image = shell("cat /etc/group; cat /nothing; exit 0").file("/etc/other", b"x", 0o644).load();
     let tags = [name("a"), name("b"), name("dated")];
     let build = |tag: &Image, epoch: &str| {
         let words = [NO_HTTP, "--tag", &tag.name, "--write-plan", "plan", "--observation-out", "seen"];
-        Slim::build(&image, &words).env("SOURCE_DATE_EPOCH", epoch).run().ok()
+        Slim::observe(&image, &words).env("SOURCE_DATE_EPOCH", epoch).run().ok()
     };
     let runs = [build(&tags[0], ""), build(&tags[1], ""), build(&tags[2], "1000000000")];
     let [first, second, dated] = tags.each_ref().map(|tag| &tag.name[..]);
@@ -116,9 +116,9 @@ fn the_same_plan_gives_the_same_image() {
 
 #[test]
 fn plan_and_observation_are_complete_files() {
-    let image = shell("cat /etc/group; cat /odd* /nothing").build_with("HEALTHCHECK CMD cat /etc/passwd");
+    let image = shell("cat /etc/group; cat /odd* /nothing").change("HEALTHCHECK CMD cat /etc/passwd").load();
     let words = [NO_HTTP, "--exec", "cat /etc/nsswitch.conf", "--write-plan", "plan", "--observation-out", "seen"];
-    let run = Slim::build(&image, &words).run().ok();
+    let run = Slim::observe(&image, &words).run().ok();
     let report = run.report();
     let plan = slim::plan::Plan::from_json(&std::fs::read(run.path("plan")).unwrap()).unwrap();
     let planned: Vec<Vec<u8>> = plan.entries.iter().map(|kept| kept.path.clone()).collect();

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{architecture, inspect, rows};
 use crate::support::{
-    Builder, Entries, Image, NO_HTTP, Slim, compile, docker, entries, exported, layer, same_behaviour, shell, unique,
+    Builder, Entries, Image, NO_HTTP, Slim, compile, docker, entries, exported, same_behaviour, shell, unique,
 };
 
 /// What a path's last part of an image's layer is compared by.
@@ -98,8 +98,8 @@ fn kept_entries_are_exactly_as_in_the_image() {
     let mut image = shell(LOOK).directory("/gone", 0o755).file("/gone/file", b"gone", 0o644);
     oddities(&mut image, "zoo");
     oddities(&mut image, "gone/zoo");
-    let image = image.build();
-    let run = Slim::build(&image, &[NO_HTTP, "--include-path", "/zoo/deep"]).run().ok();
+    let image = image.load();
+    let run = Slim::observe(&image, &[NO_HTTP, "--include-path", "/zoo/deep"]).run().ok();
     let (fat, slim) = (exported(&image.name), exported(&image.slim_name()));
     assert_eq!(below(&slim, "zoo"), below(&fat, "zoo"));
     assert!(below(&fat, "zoo").len() > 70, "{:?}", paths(&fat));
@@ -109,7 +109,7 @@ fn kept_entries_are_exactly_as_in_the_image() {
     let looked = |image: &str| docker(&["run", "--rm", image]);
     assert_eq!(looked(&image.slim_name()), looked(&image.name));
 
-    let bytes = layer(&image.slim_name());
+    let bytes = image.slim_layer();
     let packed = entries(&bytes[..]);
     let entry = |name: &[u8]| &packed[&[b"zoo/", name].concat()];
     assert_eq!(entry(b"precise").mtime, "1234567890.123456789");
@@ -142,8 +142,8 @@ fn what_the_run_changes_is_not_in_the_image() {
     for name in names {
         image = image.file(&format!("/data/{name}"), format!("a {name}\n").as_bytes(), 0o644);
     }
-    let image = image.build();
-    let run = Slim::build(&image, &[NO_HTTP]).run().ok();
+    let image = image.load();
+    let run = Slim::observe(&image, &[NO_HTTP]).run().ok();
     let (fat, slim) = (exported(&image.name), exported(&image.slim_name()));
     assert_eq!(run.report()["evidence"]["exit_code"], 0, "the program did all of it");
     assert_eq!(below(&slim, "data"), below(&fat, "data"));
@@ -160,12 +160,12 @@ fn layers_become_one_as_the_container_sees_them() {
     }
     image =
         image.hard_link("/d/name-2", "/d/name-1").file("/vol/name-1", b"volume", 0o644).hard_link("/vol/name-2", "/vol/name-1");
-    let image = image.change("VOLUME /vol").build_with(
+    let image = image.change("VOLUME /vol").load().rebuilt(
         "RUN cd /d && b=/bin/busybox && echo x >changed && $b rm removed && $b rm -r replaced made && echo y >replaced && \
          mkdir made && echo z >made/again && echo more >>name-2 && $b mv moved /d/other-name && $b chmod 4711 name-1\n\
          RUN cd /d && /bin/busybox chown 1000:2000 changed",
     );
-    let run = Slim::build(&image, &[NO_HTTP]).run().ok();
+    let run = Slim::observe(&image, &[NO_HTTP]).run().ok();
     let (fat, slim) = (exported(&image.name), exported(&image.slim_name()));
     assert_eq!(below(&slim, "d"), below(&fat, "d"), "{}", run.stderr());
     assert_eq!(below(&slim, "d").keys().filter(|path| path.starts_with(b"d/name-")).count(), 2);
@@ -181,18 +181,19 @@ fn nothing() -> Vec<u8> {
 
 #[test]
 fn what_the_engine_makes_is_not_in_the_layer() {
-    let image = Image::scratch().file("/app", &nothing(), 0o755).load(json!({
+    let image = Image::scratch().file("/app", &nothing(), 0o755).config(json!({
         "architecture": architecture(), "os": "linux", "created": "2001-02-03T04:05:06.5Z",
         "config": {"Cmd": ["/app"], "WorkingDir": "/srv/deep", "Volumes": {"/vol": {}, "/srv/a/vol": {}}},
     }));
-    let slim = Slim::build(&image, &[NO_HTTP, "--tmpfs", "/scratch", "--hostname", "other", "--add-host", "a:1.2.3.4"]);
+    let image = image.load();
+    let slim = Slim::observe(&image, &[NO_HTTP, "--tmpfs", "/scratch", "--hostname", "other", "--add-host", "a:1.2.3.4"]);
     let bind = format!("{}:/mnt/folder", slim.folder().display());
     let folder = slim.folder().join("x");
     std::fs::write(folder, "x").unwrap();
     let mut slim = slim;
     slim.command().args(["--volume", &bind]);
     slim.run().ok();
-    let packed = entries(&layer(&image.slim_name())[..]);
+    let packed = entries(&image.slim_layer()[..]);
     assert_eq!(paths(&packed), ["", "app"]);
     assert_eq!((packed[&b""[..]].mode, &packed[&b""[..]].mtime[..]), (0o755, "981173106"), "the time is the image's");
     same_behaviour(&image);
@@ -210,9 +211,9 @@ fn what_mounts_hide_is_in_the_image() {
     owned.set_uid(1000);
     owned.set_gid(2000);
     add(&mut image, b"data/", &owned, &[("mtime", b"1234567890.5")], b"");
-    let image = image.file("/data/seed", b"seed", 0o640).file("/data/unused", b"unused", 0o640).build();
-    let run = Slim::build(&image, &[NO_HTTP, "--include-path", "/dev/mine", "--include-path", "/proc/version"]).run().ok();
-    let packed = entries(&layer(&image.slim_name())[..]);
+    let image = image.file("/data/seed", b"seed", 0o640).file("/data/unused", b"unused", 0o640).load();
+    let run = Slim::observe(&image, &[NO_HTTP, "--include-path", "/dev/mine", "--include-path", "/proc/version"]).run().ok();
+    let packed = entries(&image.slim_layer()[..]);
     let fat = exported(&image.name);
     for path in ["data", "data/seed", "dev/mine", "proc", "proc/version"] {
         let (kept, original) = (&packed[path.as_bytes()], &fat[path.as_bytes()]);
@@ -248,17 +249,17 @@ fn what_the_user_mounts_is_never_in_the_image() {
         .file("/conf/default", b"of the image", 0o644)
         .file("/data/seed", b"seed", 0o644)
         .change("VOLUME /data")
-        .build();
+        .load();
     let volume = unique("volume");
     docker(&["run", "--rm", "-v", &format!("{volume}:/named"), &image.name, "sh", "-c", &format!("echo {secret} >/named/file")]);
-    let mut slim = Slim::build(&image, &[NO_HTTP, "--observation-out", "seen.jsonl", "--write-plan", "plan.json"]);
+    let mut slim = Slim::observe(&image, &[NO_HTTP, "--observation-out", "seen.jsonl", "--write-plan", "plan.json"]);
     for name in ["secret", "default"] {
         std::fs::write(slim.folder().join(name), secret).unwrap();
     }
     let bind = format!("{}:/conf:ro", slim.folder().display());
     slim.command().args(["--volume", &bind, "--volume", &format!("{volume}:/named"), "--env", &format!("SECRET={secret}")]);
     let run = slim.run().ok();
-    let bytes = layer(&image.slim_name());
+    let bytes = image.slim_layer();
     let packed = entries(&bytes[..]);
     assert!(packed.contains_key(&b"conf"[..]), "the mount point is there for the next run");
     for path in ["conf/default", "conf/secret", "named/file"] {

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{keeps, slim};
-use crate::support::{Image, NO_HTTP, Slim, busybox, compile, docker, docker_output, shell};
+use super::{keeps, slim, slim_says};
+use crate::support::{Image, NO_HTTP, Slim, busybox, compile, shell};
 
 #[test]
 fn paths_that_are_asked_for_are_kept() {
@@ -46,7 +46,7 @@ fn paths_that_are_asked_for_are_kept() {
         (&["--include-path", "/app", "--exclude-pattern", "**/*.css"], &["/app/main", "/app/static/deep/b.js"]),
         (&["--include-path", "/app", "--exclude-pattern", "/app/static/**"], &["/app/main", "/opt/shared.css"]),
     ] {
-        let build = Slim::build(&image, &[&[NO_HTTP], words].concat());
+        let build = Slim::observe(&image, &[&[NO_HTTP], words].concat());
         std::fs::write(build.folder().join("paths"), "# a comment\n\n/app/main\n/opt/with space\n/opt/sh*\n").unwrap();
         let run = build.run().ok();
         let removed: Vec<&str> = all.into_iter().filter(|path| !kept.contains(path)).collect();
@@ -82,7 +82,7 @@ fn an_extra_that_matches_nothing_is_named() {
     ] {
         Slim::build(&image, &[NO_HTTP, words[0], words[1]]).run().fails(2, words[0]);
     }
-    assert!(!docker_output(&["image", "inspect", &image.slim_name()]).status.success());
+    assert!(!image.is_minified());
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_shell_that_is_asked_for_works() {
     keeps(&slim(&image, &[]), &["/work"], &["/bin/busybox", "/bin/sh"]);
     let run = slim(&image, &["--include-shell"]);
     keeps(&run, &["/bin/sh", "/bin/ls", "/bin/cat", "/bin/busybox"], &["/bin/httpd"]);
-    let listed = docker(&["run", "--rm", &image.slim_name(), "sh", "-c", "ls / && cat /etc/group"]);
+    let listed = slim_says(&image, &["sh", "-c", "ls / && cat /etc/group"]);
     assert!(listed.contains("true\n") && listed.contains("root:x:0:"), "{listed}");
 }
 
@@ -164,6 +164,6 @@ fn permissions_are_changed_where_the_user_says() {
         "/app/plain:0444#7#8",
     ];
     slim(&image, &words);
-    let told = docker(&["run", "--rm", &image.slim_name()]);
+    let told = slim_says(&image, &[]);
     assert_eq!(told, "data\n/app/data 600 1000 2000\n/app/run 4755 0 0\n/app/folder 1777 1 0\n/app/plain 444 7 8");
 }

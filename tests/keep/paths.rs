@@ -164,7 +164,7 @@ fn what_was_merely_looked_at_is_kept_as_far_as_the_policy_goes() {
         assert_eq!(told, removed.contains(&heavy) && !kept.is_empty(), "{policy:?}: {}", run.stderr());
         if policy == ["--keep-looked-at=listed"] {
             // what it saw is what it sees, but for a folder that would be empty
-            let (fat, slim) = (behaviour(&image.name).1, behaviour(&image.slim_name()).1);
+            let (fat, slim) = (behaviour(&image.run(&[], &[])).1, behaviour(&image.run_slim(&[], &[])).1);
             assert_eq!((&fat[..], &slim[..]), ("6 0 -1 6 10 done\n", "6 0 -1 5 10 done\n"));
             let listed = json!({"why": "listed", "by": "/look", "during": "start"});
             assert_eq!(run.reasons("/heavy/0"), [listed]);
@@ -209,7 +209,8 @@ fn what_the_configuration_names_is_kept_though_the_run_did_something_else() {
         .change("ENTRYPOINT [\"/bin/env\"]")
         .change("VOLUME /var/lib/app")
         .change("WORKDIR /nothing/in/it")
-        .build_with("HEALTHCHECK CMD /app/check");
+        .change("HEALTHCHECK CMD /app/check")
+        .build();
     let run = slim(&image, &["--entrypoint", "/bin/cat", "--cmd", "/data/b"]);
     let kept = [
         "/bin/env",
@@ -244,7 +245,8 @@ fn reasons_name_process_access_and_phase() {
     .file("/log/old", b"old", 0o644)
     .file("/entered/unused", b"unused", 0o644)
     .file("/listed/name", b"name", 0o644)
-    .build_with("HEALTHCHECK CMD cat /data/health && : >/tmp/checked");
+    .change("HEALTHCHECK CMD cat /data/health && : >/tmp/checked")
+    .build();
     let run = slim(&image, &["--exec", "cat /data/command"]);
     let has = |path: &str, reason: Value| {
         let reasons = run.reasons(path);

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{keeps, slim};
-use crate::support::{Builder, Image, busybox, compile, compile_with, docker, same_behaviour};
+use super::{keeps, slim, slim_says};
+use crate::support::{Builder, Image, busybox, compile, compile_with, same_behaviour};
 
 #[test]
 fn scripts_come_with_their_interpreters() {
@@ -126,7 +126,7 @@ fn programs_that_are_asked_for_work_though_nobody_ran_them() {
         let run = slim(&image, &words);
         keeps(&run, &everything, &["/usr/lib/libunused.so"]);
         let program = if words[1] == "script" { "/opt/bin/script" } else { "/opt/bin/alias" };
-        assert_eq!(docker(&["run", "--rm", &image.slim_name(), program]), "own", "{words:?}");
+        assert_eq!(slim_says(&image, &[program]), "own", "{words:?}");
         let needed = json!({"why": "needed", "by": "/opt/bin/tool", "edge": "library"});
         assert!(run.reasons("/opt/lib/libown.so.1").contains(&needed), "{:?}", run.reasons("/opt/lib/libown.so.1"));
     }

@@ -5,10 +5,23 @@
 
 use std::sync::OnceLock;
 
-use crate::support::{Builder, Image, Slim, compile, docker, docker_output, engine};
+use crate::support::{Builder, Engine, Image, Slim, compile, docker, on_both_engines};
 
 const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\n";
 const GROUP: &[u8] = b"root:x:0:\nextra:x:2000:web,root\nweb:x:1000:\nlast:x:900:web\n";
+
+on_both_engines!(
+    users,
+    capabilities,
+    security_options,
+    surroundings,
+    what_the_image_says,
+    a_shell_form_command,
+    an_image_of_one_file,
+    sudo,
+    file_capabilities_count,
+    a_command_that_cannot_start_is_told_in_the_engines_words,
+);
 
 pub fn facts() -> &'static [u8] {
     static PROGRAM: OnceLock<Vec<u8>> = OnceLock::new();
@@ -48,10 +61,9 @@ fn sort(lines: &mut [String], beginning: &str) {
 }
 
 /// The known differences, taken out of what the observed program says; each has to be there.
-fn without_the_known(observed: &mut Vec<String>, plain: &mut Vec<String>) {
+fn without_the_known(engine: Engine, observed: &mut Vec<String>, plain: &mut Vec<String>) {
     let ours = |line: &String| line.contains("/.slim-");
-    let is_embedded = engine() == "embedded";
-    let of_ours = if is_embedded { 0 } else { 2 };
+    let of_ours = if engine == Engine::Embedded { 0 } else { 2 };
     assert_eq!(observed.iter().filter(|line| ours(line)).count(), of_ours, "our directory in `/` and its mount");
     observed.retain(|line| !ours(line));
     let rings = ["call io_uring_setup:", "call 425:", "call 32-bit 425:"];
@@ -67,15 +79,6 @@ fn without_the_known(observed: &mut Vec<String>, plain: &mut Vec<String>) {
     }
 }
 
-/// A run that nobody watches, on the engine that is tested.
-fn plain_run(image: &Image, docker_options: &[&str], command: &[&str], options: &[&str]) -> std::process::Output {
-    if engine() != "embedded" {
-        return docker_output(&[&["run", "--rm"], docker_options, &[image.name.as_str()], command].concat());
-    }
-    let words = [&["run"], options, &[image.name.as_str()], command].concat();
-    std::process::Command::new(env!("CARGO_BIN_EXE_slim")).args(words).stdin(std::process::Stdio::null()).output().unwrap()
-}
-
 /// Runs the image plainly and observed, with the same options, and compares what the program says.
 #[track_caller]
 fn compare(image: &Image, options: &[&str]) {
@@ -85,16 +88,16 @@ fn compare(image: &Image, options: &[&str]) {
 /// The same where docker spells the options in another way, or takes a command.
 #[track_caller]
 pub fn compare_with(image: &Image, docker_options: &[&str], command: &[&str], options: &[&str]) {
-    let plain = plain_run(image, docker_options, command, options);
+    let plain = image.run(docker_options, command);
     let words =
         [&["--http-probe=false", "--continue-after", "app-exit", "--show-clogs", "--observation-out", "seen.jsonl"], options]
             .concat();
-    let run = Slim::build(image, &words).run().ok();
+    let run = Slim::observe(image, &words).run().ok();
     let log: String = run.stderr().lines().filter_map(|line| line.strip_prefix("| ")).map(|line| format!("{line}\n")).collect();
     // The engine itself mounts, and sets what `--env` gives, in another order each time. That of the image's ENV counts.
     let by_chance = [("--volume", "mount "), ("--mount", "mount "), ("--tmpfs", "mount "), ("--env", "variable ")];
     let by_chance = by_chance.into_iter().filter(|(option, _)| options.contains(option)).map(|(_, beginning)| beginning);
-    compare_facts(options, &String::from_utf8_lossy(&plain.stdout), &log, by_chance);
+    compare_facts(image.engine(), options, &String::from_utf8_lossy(&plain.stdout), &log, by_chance);
     let observation = run.observation("seen.jsonl");
     assert_eq!(observation.end.exit_code, plain.status.code().map(i64::from), "{options:?}");
     assert_eq!((observation.end.counters.lost, observation.end.complete), (0, true), "{options:?}");
@@ -102,10 +105,16 @@ pub fn compare_with(image: &Image, docker_options: &[&str], command: &[&str], op
 
 /// Compares what the program says plainly and observed; lines that begin in one of these ways come in any order.
 #[track_caller]
-pub fn compare_facts<'a>(options: &[&str], plain: &str, observed: &str, by_chance: impl IntoIterator<Item = &'a str>) {
+pub fn compare_facts<'a>(
+    engine: Engine,
+    options: &[&str],
+    plain: &str,
+    observed: &str,
+    by_chance: impl IntoIterator<Item = &'a str>,
+) {
     let (mut plain_lines, mut observed_lines) = (lines(plain), lines(observed));
     assert!(plain_lines.len() > 500, "{options:?}: the plain run says {plain:?}");
-    without_the_known(&mut observed_lines, &mut plain_lines);
+    without_the_known(engine, &mut observed_lines, &mut plain_lines);
     for beginning in by_chance {
         sort(&mut observed_lines, beginning);
         sort(&mut plain_lines, beginning);
@@ -122,9 +131,8 @@ pub fn compare_facts<'a>(options: &[&str], plain: &str, observed: &str, by_chanc
     );
 }
 
-#[test]
-fn users() {
-    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build();
+fn users(engine: Engine) {
+    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build_for(engine);
     for user in ["", "web", "1000", "5000", "5000:2000", "web:extra", "web:77", "root:web", "0:0"] {
         if user.is_empty() {
             compare(&image, &[]);
@@ -134,9 +142,8 @@ fn users() {
     }
 }
 
-#[test]
-fn capabilities() {
-    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build();
+fn capabilities(engine: Engine) {
+    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build_for(engine);
     for options in [
         &["--cap-drop", "ALL"][..],
         &["--cap-drop", "ALL", "--cap-add", "CHOWN", "--user", "web"],
@@ -150,9 +157,8 @@ fn capabilities() {
     }
 }
 
-#[test]
-fn security_options() {
-    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build();
+fn security_options(engine: Engine) {
+    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build_for(engine);
     for options in [
         &["--security-opt", "no-new-privileges"][..],
         &["--security-opt", "no-new-privileges", "--user", "web"],
@@ -166,9 +172,8 @@ fn security_options() {
     }
 }
 
-#[test]
-fn surroundings() {
-    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build();
+fn surroundings(engine: Engine) {
+    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build_for(engine);
     for options in [
         &["--init"][..],
         &["--init", "--user", "web"],
@@ -183,40 +188,37 @@ fn surroundings() {
         &["--ulimit", "nofile=100:200", "--ulimit", "core=0", "--shm-size", "8m", "--tmpfs", "/scratch:size=1m"],
     ] {
         // A process before the program is a daemon's.
-        if engine() != "embedded" || !options.contains(&"--init") {
+        if engine == Engine::Docker || !options.contains(&"--init") {
             compare(&image, options);
         }
     }
 }
 
-#[test]
-fn what_the_image_says() {
+fn what_the_image_says(engine: Engine) {
     let plain = || image().change("ENV B=2 A=1 B=3");
-    compare(&plain().change(r#"CMD ["/facts", "7"]"#).change("USER web:extra").change("WORKDIR /srv").build(), &[]);
-    compare(&plain().change(r#"ENTRYPOINT ["/facts"]"#).change(r#"CMD ["3", "word two"]"#).build(), &[]);
-    compare(&plain().change(r#"CMD ["facts"]"#).build(), &[]);
+    compare(&plain().change(r#"CMD ["/facts", "7"]"#).change("USER web:extra").change("WORKDIR /srv").build_for(engine), &[]);
+    compare(&plain().change(r#"ENTRYPOINT ["/facts"]"#).change(r#"CMD ["3", "word two"]"#).build_for(engine), &[]);
+    compare(&plain().change(r#"CMD ["facts"]"#).build_for(engine), &[]);
     compare(
-        &plain().change(r#"CMD ["facts"]"#).change("ENV PATH=/nowhere:/etc/passwd::/bin").change("WORKDIR /srv").build(),
+        &plain().change(r#"CMD ["facts"]"#).change("ENV PATH=/nowhere:/etc/passwd::/bin").change("WORKDIR /srv").build_for(engine),
         &[],
     );
-    compare(&plain().change(r#"CMD ["./facts"]"#).change("WORKDIR /bin").build(), &[]);
-    compare(&plain().change(r#"CMD ["bin/../facts"]"#).build(), &[]);
-    compare(&plain().change(r#"CMD ["/set-user-id"]"#).change("USER web").build(), &[]);
-    compare(&plain().change(r#"CMD ["/set-user-id"]"#).change("USER web").build(), &["--security-opt", "no-new-privileges"]);
-    compare(&plain().change("CMD [\"/facts\", \"\", \"a\\nb\", \"\\u00e9\"]").build(), &[]);
+    compare(&plain().change(r#"CMD ["./facts"]"#).change("WORKDIR /bin").build_for(engine), &[]);
+    compare(&plain().change(r#"CMD ["bin/../facts"]"#).build_for(engine), &[]);
+    compare(&plain().change(r#"CMD ["/set-user-id"]"#).change("USER web").build_for(engine), &[]);
+    compare(&plain().change(r#"CMD ["/set-user-id"]"#).change("USER web").build_for(engine), &["--security-opt", "no-new-privileges"]);
+    compare(&plain().change("CMD [\"/facts\", \"\", \"a\\nb\", \"\\u00e9\"]").build_for(engine), &[]);
 }
 
-#[test]
-fn a_shell_form_command() {
-    let image = crate::support::busybox().file("/facts", facts(), 0o755).change("CMD A=1 exec /facts 9").build();
+fn a_shell_form_command(engine: Engine) {
+    let image = crate::support::busybox().file("/facts", facts(), 0o755).change("CMD A=1 exec /facts 9").build_for(engine);
     compare(&image, &[]);
-    let image = crate::support::busybox().file("/facts", facts(), 0o755).change("ENTRYPOINT /facts && exit 0").build();
+    let image = crate::support::busybox().file("/facts", facts(), 0o755).change("ENTRYPOINT /facts && exit 0").build_for(engine);
     compare(&image, &["--user", "web"]);
 }
 
-#[test]
-fn an_image_of_one_file() {
-    let bare = || Image::scratch().file("/facts", facts(), 0o755).change(r#"CMD ["/facts"]"#).build();
+fn an_image_of_one_file(engine: Engine) {
+    let bare = || Image::scratch().file("/facts", facts(), 0o755).change(r#"CMD ["/facts"]"#).build_for(engine);
     compare(&bare(), &[]);
     compare(&bare(), &["--user", "1234"]);
 }
@@ -237,8 +239,7 @@ fn with_libraries(image: Builder, files: &[(&str, u32)]) -> Builder {
 }
 
 /// A user without rights gets them by a set-user-id program that reads its own configuration and loads modules.
-#[test]
-fn sudo() {
+fn sudo(engine: Engine) {
     let rules = b"Defaults !use_pty\nweb ALL=(ALL) NOPASSWD: ALL\n";
     let permit = "auth required pam_permit.so\naccount required pam_permit.so\nsession required pam_permit.so\n";
     let modules = format!("/lib/{}-linux-gnu/security", std::env::consts::ARCH);
@@ -246,30 +247,28 @@ fn sudo() {
     let files = [("/usr/bin/sudo", 0o4755), ("/usr/libexec/sudo/sudoers.so", 0o644), (permit_module.as_str(), 0o644)];
     let builder = with_libraries(image(), &files);
     let builder = builder.file("/etc/sudoers", rules, 0o440).file("/etc/pam.d/sudo", permit.as_bytes(), 0o644);
-    let image = builder.change(r#"CMD ["sudo", "-n", "/facts", "by sudo"]"#).change("USER web").build();
+    let image = builder.change(r#"CMD ["sudo", "-n", "/facts", "by sudo"]"#).change("USER web").build_for(engine);
     compare(&image, &[]);
     // Where it may not, it says the same.
     let words = ["--security-opt", "no-new-privileges"];
-    let plain = docker_output(&[&["run", "--rm"], &words[..], &[image.name.as_str()]].concat());
+    let plain = image.run(&words, &[]);
     let reason = "The \"no new privileges\" flag is set";
     assert!(String::from_utf8_lossy(&plain.stderr).contains(reason), "{plain:?}");
     Slim::build(&image, &[&["--http-probe=false"], &words[..]].concat()).run().fails(5, reason);
 }
 
-#[test]
-fn file_capabilities_count() {
+fn file_capabilities_count(engine: Engine) {
     let mut builder = image();
     // Version 2, effective; permitted: CAP_NET_RAW.
     let attribute = [0x01, 0, 0, 0x02, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     builder.archive().append_pax_extensions([("SCHILY.xattr.security.capability", &attribute[..])]).unwrap();
-    let image = builder.file("/capable", facts(), 0o755).change(r#"CMD ["/capable"]"#).change("USER web").build();
+    let image = builder.file("/capable", facts(), 0o755).change(r#"CMD ["/capable"]"#).change("USER web").build_for(engine);
     compare(&image, &[]);
     compare(&image, &["--security-opt", "no-new-privileges"]);
     compare(&image, &["--user", "0"]);
 }
 
-#[test]
-fn a_command_that_cannot_start_is_told_in_the_engines_words() {
+fn a_command_that_cannot_start_is_told_in_the_engines_words(engine: Engine) {
     let builder = || {
         image().file("/etc/facts", facts(), 0o755).file("/data", b"no program", 0o644).file("/garbage", b"\x7fELF", 0o755).file(
             "/script",
@@ -288,15 +287,17 @@ fn a_command_that_cannot_start_is_told_in_the_engines_words() {
         ("/garbage", "exec /garbage: exec format error"),
         ("/script", "exec /script: no such file or directory"),
     ] {
-        let image = builder().change(&format!("CMD [\"{command}\"]")).change("ENV PATH=:").change("WORKDIR /etc").build();
-        let plain = docker_output(&["run", "--rm", &image.name]);
+        let image = builder().change(&format!("CMD [\"{command}\"]")).change("ENV PATH=:").change("WORKDIR /etc").build_for(engine);
+        let plain = image.run(&[], &[]);
         let said = String::from_utf8_lossy(&plain.stderr).into_owned();
-        assert!(said.contains(reason), "docker says {said}");
+        assert!(said.contains(reason), "{engine:?} says {said}");
         Slim::build(&image, &["--http-probe=false"]).run().fails(5, reason);
     }
-    let image = image().change(r#"CMD ["/facts"]"#).build();
+    let image = image().change(r#"CMD ["/facts"]"#).build_for(engine);
     Slim::build(&image, &["--user", "nobody"]).run().fails(5, "unable to find user nobody: no matching entries in passwd file");
     Slim::build(&image, &["--user", "web:none"]).run().fails(5, "unable to find group none: no matching entries in group file");
-    let left = docker(&["ps", "-aq", "--filter", &format!("ancestor={}", image.name)]);
-    assert_eq!(left, "");
+    if engine == Engine::Docker {
+        let left = docker(&["ps", "-aq", "--filter", &format!("ancestor={}", image.name)]);
+        assert_eq!(left, "");
+    }
 }

@@ -1,6 +1,8 @@
 //! The list of system calls that a program uses lacks none that strace sees.
 
-use crate::support::{Image, NO_HTTP, Slim, compile, debian_tools, docker};
+use crate::support::{Engine, Image, NO_HTTP, Slim, compile, debian_tools, docker, on_both_engines};
+
+on_both_engines!(no_call_is_missing);
 
 /// Every call that a command makes, its children's included.
 fn traced(image: &Image, command: &[&str]) -> Vec<String> {
@@ -23,10 +25,10 @@ const PERL: &str = "use POSIX; use File::Temp; use IO::Socket; my $pid = fork //
 const NGINX: &str = "nginx -g 'daemon off;' & until perl -MIO::Socket -e 'my $s = IO::Socket::INET->new(\"127.0.0.1:80\") or exit 1; \
     print $s \"GET / HTTP/1.0\\r\\n\\r\\n\"; print <$s>'; do sleep 0.05; done; nginx -s reload; nginx -s stop; wait";
 
-#[test]
-fn no_call_is_missing() {
+fn no_call_is_missing(engine: Engine) {
     // Programs of each kind, and one that dies.
     let image = debian_tools(&[("deaths", &compile(include_str!("../programs/deaths.c")))], "");
+    let saved = (engine == Engine::Embedded).then(|| image.in_file());
     for command in [
         &["sh", "-c", SHELL][..],
         &["python3", "-c", PYTHON],
@@ -36,7 +38,7 @@ fn no_call_is_missing() {
         &["/opt/deaths", "abort"],
     ] {
         let words = ["--entrypoint", "", "--cmd", &serde_json::to_string(command).unwrap(), "--continue-after", "app-exit"];
-        let run = Slim::build(&image, &[&words[..], &[NO_HTTP]].concat()).run();
+        let run = Slim::observe(saved.as_ref().unwrap_or(&image), &[&words[..], &[NO_HTTP]].concat()).run();
         assert_eq!(run.code(), if command[0] == "/opt/deaths" { 5 } else { 0 }, "{command:?}: {}", run.stderr());
         let report = run.report();
         let known: Vec<&str> = report["syscalls"].as_array().unwrap().iter().map(|call| call.as_str().unwrap()).collect();

@@ -8,18 +8,28 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use slim::observe::observation::{Access, Observation, PathUse, Sense};
 
-use crate::support::{Image, NO_HTTP, Proxy, Running, Slim, compile, docker, docker_output, entries, exported, layer, unique};
+use crate::support::{
+    Builder, Client, Engine, Image, NO_HTTP, Proxy, Running, Slim, behaviour, compile, docker, docker_output, entries, heavy, nightly,
+    on_both_engines, unique,
+};
+
+on_both_engines!(
+    many_uses_by_the_target_and_many_by_a_command,
+    the_last_moment_before_an_exit_counts,
+    the_last_moment_before_a_commands_kill_counts,
+    files_that_are_gone_and_pointers_to_nothing,
+);
 
 /// An image with this program as its entrypoint and `count` small files in /many.
-fn with_files(program: &[u8], count: usize, words: &[&str]) -> Image {
+fn with_files(program: &[u8], count: usize, words: &[&str]) -> Builder {
     let builder = Image::scratch().file("/program", program, 0o755).file("/before", b"", 0o644).directory("/tmp", 0o1777);
     // What another file executes is another program, whose uses are told again.
     let builder = builder.file("/again", program, 0o755);
     let builder = (0..count).fold(builder, |image, number| image.file(&format!("/many/{number}"), b"x", 0o644));
-    builder.change(r#"ENTRYPOINT ["/program"]"#).cmd(words).build()
+    builder.change(r#"ENTRYPOINT ["/program"]"#).cmd(words)
 }
 
-fn busy(count: usize) -> Image {
+fn busy(count: usize) -> Builder {
     with_files(&compile(include_str!("../programs/busy.c")), count, &[])
 }
 
@@ -41,7 +51,6 @@ fn assert_complete(seen: &Observation) {
 fn complete(image: &Image, command: &str, sensor: &str) -> Observation {
     let words = [
         NO_HTTP,
-        "--verify=off",
         "--sensor",
         sensor,
         "--continue-after",
@@ -51,24 +60,25 @@ fn complete(image: &Image, command: &str, sensor: &str) -> Observation {
         "--cmd",
         command,
     ];
-    let seen = Slim::build(image, &words).run().ok().observation("seen.jsonl");
+    let seen = Slim::observe(image, &words).run().ok().observation("seen.jsonl");
     assert_complete(&seen);
     seen
 }
 
-#[test]
-fn a_million_uses_by_the_target_and_a_million_by_a_command() {
+/// A million by each, in the nightly run.
+fn many_uses_by_the_target_and_many_by_a_command(engine: Engine) {
     const FILES: usize = 40_000;
-    const ROUNDS: usize = 25;
-    let image = busy(FILES);
+    let rounds = nightly(5, 25);
+    let _turn = heavy();
+    let image = busy(FILES).build_for(engine);
     let all: BTreeSet<usize> = (0..FILES).collect();
-    let (target, command) = (format!("{FILES} {ROUNDS} 4 stay"), format!("/again {FILES} {ROUNDS} 4 join"));
-    let words = [NO_HTTP, "--verify=off", "--observation-out", "seen.jsonl", "--cmd", &target, "--exec", &command];
+    let (target, command) = (format!("{FILES} {rounds} 4 stay"), format!("/again {FILES} {rounds} 4 join"));
+    let words = [NO_HTTP, "--observation-out", "seen.jsonl", "--cmd", &target, "--exec", &command];
     // Each time is as the first.
-    for _ in 0..3 {
-        let seen = Slim::build(&image, &words).run().ok().observation("seen.jsonl");
+    for _ in 0..nightly(1, 3) {
+        let seen = Slim::observe(&image, &words).run().ok().observation("seen.jsonl");
         assert_complete(&seen);
-        assert!(seen.end.counters.received >= 2 * (FILES * ROUNDS) as u64, "{:?}", seen.end.counters);
+        assert!(seen.end.counters.received >= 2 * (FILES * rounds) as u64, "{:?}", seen.end.counters);
         for program in ["/program", "/again"] {
             for (access, sense) in
                 [(Access::Open, Sense::Notify), (Access::Open, Sense::Fanotify), (Access::Lookup, Sense::Notify)]
@@ -88,9 +98,9 @@ fn assert_last(seen: &Observation, program: &str, senses: &[Sense]) {
     }
 }
 
-#[test]
-fn the_last_moment_before_an_exit_counts() {
-    let image = busy(LAST);
+fn the_last_moment_before_an_exit_counts(engine: Engine) {
+    let _turn = heavy();
+    let image = busy(LAST).build_for(engine);
     for end in ["exit", "exit_group"] {
         let seen = complete(&image, &format!("{LAST} 1 1 {end}"), "full");
         assert_last(&seen, "/program", &[Sense::Notify, Sense::Fanotify]);
@@ -103,21 +113,26 @@ fn the_last_moment_before_an_exit_counts() {
     assert!(numbers(&seen, "/program", Access::Open, Sense::Fanotify).is_superset(&own));
 }
 
-#[test]
-fn the_last_moment_before_a_kill_counts() {
-    let image = busy(LAST);
-    // A command that kills itself, beside the target.
+/// A command that kills itself, beside the target.
+fn the_last_moment_before_a_commands_kill_counts(engine: Engine) {
+    let _turn = heavy();
+    let image = busy(LAST).build_for(engine);
     let command = format!("/again {LAST} 1 1 kill");
     let words = [NO_HTTP, "--observation-out", "seen.jsonl", "--cmd", "1 1 1 stay", "--exec", &command];
-    let seen = Slim::build(&image, &words).run().ok().observation("seen.jsonl");
+    let seen = Slim::observe(&image, &words).run().ok().observation("seen.jsonl");
     assert_complete(&seen);
     assert_last(&seen, "/again", &[Sense::Notify]);
     // Whose the last events of the other sense are is not known any more, as there is no such process.
     let opened: BTreeSet<usize> =
         ["/again", ""].iter().flat_map(|by| numbers(&seen, by, Access::Open, Sense::Fanotify)).collect();
     assert!(opened == (0..LAST).collect());
+}
 
-    // The target is killed from outside, and with it the sensor.
+/// The target is killed from outside, and with it the sensor.
+#[test]
+fn the_last_moment_before_a_kill_counts() {
+    let _turn = heavy();
+    let image = busy(LAST).load();
     let label = format!("test={}", unique("label"));
     let target = format!("{LAST} 1 1 stay");
     let words = ["build", &image.name, NO_HTTP, "--label", &label, "--cmd", &target, "--observation-out", "seen.jsonl"];
@@ -135,8 +150,8 @@ fn the_last_moment_before_a_kill_counts() {
 /// Waits for the container with this label whose log begins so.
 fn container_that_says(label: &str, words: &str) -> String {
     eventually("the container", || {
-        let id = docker(&["ps", "-q", "--filter", &format!("label={label}")]);
-        (!id.is_empty() && docker_output(&["logs", &id]).stdout.starts_with(words.as_bytes())).then_some(id)
+        let id = Client::default().labelled(label).first()?["Id"].as_str()?.to_owned();
+        docker_output(&["logs", &id]).stdout.starts_with(words.as_bytes()).then_some(id)
     })
 }
 
@@ -144,7 +159,7 @@ fn container_that_says(label: &str, words: &str) -> String {
 /// and what lets the program go on.
 fn stalled(variables: &[(&str, &str)], stall: impl FnOnce(&Running, &dyn Fn())) {
     const FILES: usize = 40_000;
-    let image = with_files(&compile(include_str!("../programs/patient.c")), FILES, &[&FILES.to_string()]);
+    let image = with_files(&compile(include_str!("../programs/patient.c")), FILES, &[&FILES.to_string()]).load();
     let label = format!("test={}", unique("label"));
     let words = ["build", &image.name, NO_HTTP, "--continue-after", "app-exit", "--label", &label];
     let mut run = Running::start(&[&words[..], &["--verify=off", "--observation-out", "seen.jsonl"]].concat(), variables);
@@ -183,19 +198,18 @@ fn a_stopped_controller_loses_nothing() {
     });
 }
 
-#[test]
-fn files_that_are_gone_and_pointers_to_nothing() {
+fn files_that_are_gone_and_pointers_to_nothing(engine: Engine) {
     let mut image = Image::scratch().file("/program", &compile(include_str!("../programs/vanish.c")), 0o755);
     for name in ["deleted", "renamed", "replaced", "replaced-by-renaming", "how"] {
         image = image.file(&format!("/data/{name}"), b"x", 0o644);
     }
-    let image = image.change(r#"ENTRYPOINT ["/program"]"#).build();
+    let image = image.change(r#"ENTRYPOINT ["/program"]"#).build_for(engine);
     let words = [NO_HTTP, "--show-clogs", "--observation-out", "seen.jsonl"];
-    let run = Slim::build(&image, &words).run().ok();
+    let run = Slim::observe(&image, &words).run().ok();
     let log: String = run.stderr().lines().filter_map(|line| line.strip_prefix("| ")).map(|line| format!("{line}\n")).collect();
-    let plain = docker(&["run", "--rm", &image.name]);
+    let (_, plain, _) = behaviour(&image.run(&[], &[]));
     assert_eq!(plain.matches("error 14").count(), 4, "{plain}");
-    assert_eq!(log.trim_end(), plain);
+    assert_eq!(log, plain);
     let seen = run.observation("seen.jsonl");
     assert_eq!((seen.end.complete, seen.end.counters.lost), (true, 0));
     let used = |path: &str, access| seen.uses.iter().any(|used| used.path == path.as_bytes() && used.access == access);
@@ -213,8 +227,7 @@ fn files_that_are_gone_and_pointers_to_nothing() {
         assert!(used(path, access), "{path} {access:?}");
     }
     // They are kept, and are what they are in the image, whatever became of them in the run.
-    let layer = layer(&image.slim_name());
-    let (before, kept) = (exported(&image.name), entries(&layer[..]));
+    let (before, kept) = (image.entries(), entries(&image.slim_layer()[..]));
     for name in ["deleted", "renamed", "replaced", "replaced-by-renaming"] {
         let path = format!("data/{name}").into_bytes();
         assert_eq!(kept[&path].content, before[&path].content, "{name}");
@@ -264,7 +277,7 @@ const WORKER: usize = 1;
 fn a_killed_monitor_is_a_loss_and_the_program_works_on() {
     const FILES: usize = 2_000;
     let program = compile(include_str!("../programs/patient.c"));
-    let image = with_files(&program, FILES, &[&FILES.to_string()]);
+    let image = with_files(&program, FILES, &[&FILES.to_string()]).load();
     let go = |container: &str| docker(&["cp", "/dev/null", &format!("{container}:/tmp/go")]);
 
     let (mut run, container) = with_killed(&image, &[WORKER]);
@@ -286,7 +299,7 @@ fn a_killed_monitor_is_a_loss_and_the_program_works_on() {
 #[test]
 fn a_killed_monitor_of_a_program_that_never_ends_is_a_loss() {
     // It is killed at last, which is not taken for the reason of the monitor's end.
-    let image = with_files(&compile(include_str!("../programs/patient.c")), 0, &["0"]);
+    let image = with_files(&compile(include_str!("../programs/patient.c")), 0, &["0"]).load();
     let (mut run, _) = with_killed(&image, &[WORKER]);
     assert_eq!(run.end(), 7, "{}", run.said());
     let (mut run, _) = with_killed(&image, &[GUARD, WORKER]);

@@ -2,7 +2,7 @@
 //! opened is still found in the image.
 
 use super::ways::assert_rows;
-use crate::support::{Image, NO_HTTP, Run, Slim, compile, docker_output, engine};
+use crate::support::{Image, NO_HTTP, Run, Slim, compile, docker_output};
 
 const CAPABILITIES: [&str; 4] = ["--cap-add", "SYS_ADMIN", "--cap-add", "DAC_READ_SEARCH"];
 
@@ -28,14 +28,14 @@ fn image() -> Image {
     ] {
         image = image.file(&format!("/{name}"), b"x", 0o644);
     }
-    ["/w/bound", "/w/of-volume", "/w/new-root/old"].iter().fold(image, |image, path| image.directory(path, 0o755)).build()
+    ["/w/bound", "/w/of-volume", "/w/new-root/old"].iter().fold(image, |image, path| image.directory(path, 0o755)).load()
 }
 
 /// Runs it plainly and observed: but for the ring, which is refused, the kernel's answers are the same.
 fn observed(image: &Image, options: &[&str], pivoted: &str) -> Run {
     let plain = docker_output(&[&["run", "--rm"], &CAPABILITIES[..], options, &[&image.name]].concat());
     let words = [&CAPABILITIES[..], options, &[NO_HTTP, "--show-clogs", "--observation-out", "seen.jsonl"]].concat();
-    let run = Slim::build(image, &words).run().ok();
+    let run = Slim::observe(image, &words).run().ok();
     let mut observed: Vec<String> = run.stderr().lines().filter_map(|line| line.strip_prefix("| ")).map(str::to_owned).collect();
     assert_eq!(observed.pop().as_deref(), Some("ring: 1"));
     let plain = String::from_utf8(plain.stdout).unwrap();
@@ -45,13 +45,9 @@ fn observed(image: &Image, options: &[&str], pivoted: &str) -> Run {
     run
 }
 
-/// What the program has mounted itself is told by notify by the name that was used, by fanotify as the file that it is.
+/// Volumes of an image are mounts in a daemon's containers only. What the program has mounted itself is told by notify by the name that was used, by fanotify as the file that it is.
 #[test]
 fn by_mounts_and_handles() {
-    // Volumes of an image are mounts in a daemon's containers only.
-    if engine() == "embedded" {
-        return;
-    }
     let run = observed(&image(), &[], "pivot: 1");
     let seen = run.observation("seen.jsonl");
     assert_eq!((seen.end.complete, seen.end.counters.lost), (true, 0));
@@ -87,10 +83,6 @@ fn by_mounts_and_handles() {
 /// Docker's own profile refuses pivot_root to everybody.
 #[test]
 fn by_another_root() {
-    // Volumes of an image are mounts in a daemon's containers only.
-    if engine() == "embedded" {
-        return;
-    }
     let run = observed(&image(), &["--security-opt", "seccomp=unconfined"], "pivot: 0");
     let seen = run.observation("seen.jsonl");
     assert_eq!((seen.end.complete, seen.end.counters.lost), (true, 0));

@@ -3,20 +3,21 @@
 use slim::observe::observation::{Access, Fanotify, Sense};
 
 use super::ways;
-use crate::support::{Image, NO_HTTP, Slim, engine, web};
+use crate::support::{Builder, Engine, NO_HTTP, Slim, on_both_engines, web};
+
+on_both_engines!(notify_alone_needs_no_fanotify, fanotify_alone_traps_no_path, a_server_is_probed_whatever_watches_it);
 
 /// A seccomp profile that allows everything but fanotify.
 const NO_FANOTIFY: &str =
     r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["fanotify_init"],"action":"SCMP_ACT_ERRNO"}]}"#;
 
 /// A server that is ready when it listens, with a health check.
-fn served() -> Image {
-    web().build_with("HEALTHCHECK CMD cat /etc/passwd")
+fn served() -> Builder {
+    web().change("HEALTHCHECK CMD cat /etc/passwd")
 }
 
-#[test]
-fn notify_alone_needs_no_fanotify() {
-    let run = Slim::build(&ways::image(), &[NO_HTTP, "--sensor", "notify", "--observation-out", "seen.jsonl"]).run().ok();
+fn notify_alone_needs_no_fanotify(engine: Engine) {
+    let run = Slim::observe(&ways::image().build_for(engine), &[NO_HTTP, "--sensor", "notify", "--observation-out", "seen.jsonl"]).run().ok();
     let seen = run.observation("seen.jsonl");
     assert_eq!((seen.header.notify, &seen.header.fanotify), (true, &Fanotify::Off));
     assert_eq!(seen.header.options, ["--sensor notify"]);
@@ -31,11 +32,10 @@ fn notify_alone_needs_no_fanotify() {
     assert_eq!(run.warnings(), [""; 0]);
 }
 
-#[test]
-fn fanotify_alone_traps_no_path() {
+fn fanotify_alone_traps_no_path(engine: Engine) {
     // What verification, which watches with both senses, would put back is not of this.
-    let words = [NO_HTTP, "--verify=off", "--sensor", "fanotify", "--observation-out", "seen.jsonl"];
-    let run = Slim::build(&ways::image(), &words).run().ok();
+    let words = [NO_HTTP, "--sensor", "fanotify", "--observation-out", "seen.jsonl"];
+    let run = Slim::observe(&ways::image().build_for(engine), &words).run().ok();
     let seen = run.observation("seen.jsonl");
     assert_eq!((seen.header.notify, &seen.header.fanotify), (false, &Fanotify::Filesystem));
     assert!(seen.end.complete);
@@ -49,12 +49,11 @@ fn fanotify_alone_traps_no_path() {
     assert_eq!(run.report()["evidence"]["notify"], false);
 }
 
-#[test]
-fn a_server_is_probed_whatever_watches_it() {
-    let image = served();
+fn a_server_is_probed_whatever_watches_it(engine: Engine) {
+    let image = served().build_for(engine);
     for sensor in ["full", "notify", "fanotify"] {
         let words = ["--http-probe", "--exec", "cat /etc/group", "--sensor", sensor, "--observation-out", "seen.jsonl"];
-        let run = Slim::build(&image, &words).run().ok();
+        let run = Slim::observe(&image, &words).run().ok();
         let seen = run.observation("seen.jsonl");
         assert!(seen.end.complete && !seen.end.tail_unknown, "{sensor}");
         assert!(run.requests().iter().any(|(_, request, status)| request == "GET /" && *status == Some(200)), "{sensor}");
@@ -71,10 +70,7 @@ fn a_server_is_probed_whatever_watches_it() {
 #[test]
 fn where_fanotify_is_refused() {
     // A profile of the user's is a daemon's option.
-    if engine() == "embedded" {
-        return;
-    }
-    let image = served();
+    let image = served().load();
     let build = |words: &[&str]| {
         let slim = Slim::build(&image, &[&["--security-opt", "seccomp=no-fanotify.json", "--http-probe"], words].concat());
         std::fs::write(slim.folder().join("no-fanotify.json"), NO_FANOTIFY).unwrap();

@@ -3,12 +3,25 @@
 
 use slim::observe::observation::Sense;
 
-use crate::support::{Image, Slim, busybox, compile, docker, docker_output, engine, unique, until};
+use crate::support::{Engine, Image, Slim, busybox, compile, docker, on_both_engines, unique, until};
 
-/// Runs the image plainly and observed; the log of both.
+on_both_engines!(
+    kill_everybody,
+    a_target_that_ends_every_process_it_sees,
+    deaths_have_their_exit_codes,
+    an_init_that_demands_to_be_the_first_process,
+);
+
+/// The image in a daemon, whose containers are what every other is compared with.
+fn reference(image: &Image) -> Option<Image> {
+    (image.engine() == Engine::Embedded).then(|| image.in_docker())
+}
+
+/// Runs the image plainly, under Docker, and observed; the log of both.
 fn both(image: &Image, command: &str, options: &[&str], sensor: &str) -> (String, String) {
     let words: Vec<&str> = command.split_whitespace().collect();
-    let plain = docker_output(&[&["run", "--rm"], options, &[image.name.as_str()], &words].concat());
+    let reference = reference(image);
+    let plain = reference.as_ref().unwrap_or(image).run(options, &words);
     let flags = [
         "--http-probe=false",
         "--continue-after",
@@ -21,7 +34,7 @@ fn both(image: &Image, command: &str, options: &[&str], sensor: &str) -> (String
         "--cmd",
         command,
     ];
-    let run = Slim::build(image, &[&flags, options].concat()).run().ok();
+    let run = Slim::observe(image, &[&flags, options].concat()).run().ok();
     let observation = run.observation("seen.jsonl");
     assert_eq!(observation.end.exit_code, plain.status.code().map(i64::from), "{command}");
     assert_eq!(observation.end.counters.lost, 0);
@@ -30,10 +43,9 @@ fn both(image: &Image, command: &str, options: &[&str], sensor: &str) -> (String
     (String::from_utf8_lossy(&plain.stdout).into_owned(), log)
 }
 
-#[test]
-fn kill_everybody() {
+fn kill_everybody(engine: Engine) {
     let program = compile(include_str!("../programs/signals.c"));
-    let image = Image::scratch().file("/signals", &program, 0o755).build();
+    let image = Image::scratch().file("/signals", &program, 0o755).build_for(engine);
     let pairs = "0 15 0 9 1000 15 1000 0 3000 15 3000 18 0 65 0 -1";
     for sensor in ["full", "fanotify"] {
         let (plain, observed) = both(&image, &format!("/signals {pairs}"), &[], sensor);
@@ -46,19 +58,18 @@ fn kill_everybody() {
     assert_eq!(observed, plain);
 }
 
-#[test]
-fn a_target_that_ends_every_process_it_sees() {
+fn a_target_that_ends_every_process_it_sees(engine: Engine) {
     let program = compile(include_str!("../programs/shutdown.c"));
-    let image = Image::scratch().file("/shutdown", &program, 0o755).file("/late", b"", 0o644).build();
+    let image = Image::scratch().file("/shutdown", &program, 0o755).file("/late", b"", 0o644).build_for(engine);
     let (plain, observed) = both(&image, "/shutdown", &[], "auto");
     assert_eq!(plain, "ended 2, then read /late: 0\n");
     assert_eq!(observed, plain);
 }
 
-#[test]
-fn deaths_have_their_exit_codes() {
+fn deaths_have_their_exit_codes(engine: Engine) {
     let program = compile(include_str!("../programs/deaths.c"));
-    let image = Image::scratch().file("/deaths", &program, 0o755).file("/last", b"", 0o644).build();
+    let image = Image::scratch().file("/deaths", &program, 0o755).file("/last", b"", 0o644).build_for(engine);
+    let reference = reference(&image);
     for (how, code) in [("exit", 3), ("exit_group", 4), ("thread", 5), ("abort", 139), ("segv", 139), ("child", 6)] {
         let words = ["--http-probe=false", "--observation-out", "seen.jsonl", "--cmd", &format!("/deaths {how}")];
         // A failure is nothing to build from, but it was observed all the same.
@@ -66,11 +77,8 @@ fn deaths_have_their_exit_codes() {
         let observation = run.observation("seen.jsonl");
         let end = &observation.end;
         assert_eq!((end.exit_code, end.complete, end.counters.lost), (Some(code), true, 0), "{how}");
-        assert_eq!(
-            docker_output(&["run", "--rm", &image.name, "/deaths", how]).status.code().map(i64::from),
-            Some(code),
-            "{how}"
-        );
+        let plain = reference.as_ref().unwrap_or(&image).run(&[], &["/deaths", how]);
+        assert_eq!(plain.status.code().map(i64::from), Some(code), "{how}");
         assert!(observation.uses.iter().any(|used| used.path == b"/last" && used.sense == Sense::Notify), "{how}");
         // Where the kernel ends everything at once, the monitor may or may not have had its last word.
         assert!(code > 128 || !end.tail_unknown, "{how}");
@@ -92,15 +100,15 @@ fn stopped(image: &Image) -> (String, i64, f64) {
     (log, code, seconds)
 }
 
-#[test]
-fn an_init_that_demands_to_be_the_first_process() {
+fn an_init_that_demands_to_be_the_first_process(engine: Engine) {
     let program = compile(include_str!("../programs/init.c"));
     for signal in ["SIGTERM", "SIGUSR2"] {
-        let image = Image::scratch().file("/init", &program, 0o755).cmd(&["/init"]).build_with(&format!("STOPSIGNAL {signal}"));
-        let (log, code, seconds) = stopped(&image);
+        let image = Image::scratch().file("/init", &program, 0o755).cmd(&["/init"]).change(&format!("STOPSIGNAL {signal}")).build_for(engine);
+        let reference = reference(&image);
+        let (log, code, seconds) = stopped(reference.as_ref().unwrap_or(&image));
         assert!(log.contains("reaped with 3: 1\nreaped with 4: 1\nreaped with 5: 1\nreaped with 143: 1"), "{log}");
         let words = ["--http-probe=false", "--continue-after", "2", "--show-clogs", "--observation-out", "seen.jsonl"];
-        let run = Slim::build(&image, &words).run().ok();
+        let run = Slim::observe(&image, &words).run().ok();
         let observed: Vec<String> = run.stderr().lines().filter_map(|line| line.strip_prefix("| ")).map(str::to_owned).collect();
         assert_eq!(observed.join("\n"), log, "{signal}");
         let end = run.observation("seen.jsonl").end;
@@ -118,12 +126,9 @@ fn an_init_that_demands_to_be_the_first_process() {
 #[test]
 fn the_engines_init_hears_the_stop_signal() {
     // A process before the program is a daemon's.
-    if engine() == "embedded" {
-        return;
-    }
-    let image = busybox().shell_cmd("sleep 1000").build();
+    let image = busybox().shell_cmd("sleep 1000").load();
     let words = ["--http-probe=false", "--continue-after", "1", "--init", "--observation-out", "seen.jsonl"];
-    let run = Slim::build(&image, &words).run().ok();
+    let run = Slim::observe(&image, &words).run().ok();
     assert_eq!(run.warnings(), [""; 0]);
     assert_eq!(run.observation("seen.jsonl").end.exit_code, Some(0));
 }

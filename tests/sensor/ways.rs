@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use slim::observe::observation::{Access, Observation, PathUse, Sense};
 
-use crate::support::{Builder, Image, NO_HTTP, Slim, compile, compile_with, debian_tools, docker_output};
+use crate::support::{Builder, Engine, Image, NO_HTTP, Slim, compile, compile_with, debian_tools, on_both_engines};
+
+on_both_engines!(every_way_is_seen, what_is_loaded_is_seen);
 
 /// Where a use leads in the image, as far as its text says.
 fn joined(used: &PathUse) -> Vec<u8> {
@@ -42,7 +44,7 @@ pub fn assert_rows(seen: &Observation, folder: &str, rows: &str) {
     assert!(wrong.is_empty(), "seen otherwise:\n{}", wrong.join("\n"));
 }
 
-pub fn image() -> Image {
+pub fn image() -> Builder {
     let program = compile(include_str!("../programs/ways.c"));
     let mut image = Image::scratch().file("/ways", &program, 0o755).change(r#"CMD ["/ways"]"#);
     for name in [
@@ -133,7 +135,6 @@ pub fn image() -> Image {
         .link("/w/readlink", "nowhere")
         .link("/w/readlinkat", "nowhere")
         .link("/w/readlink-by-32", "nowhere")
-        .build()
 }
 
 /// Each way to touch a file, with how each of the senses sees it.
@@ -239,11 +240,10 @@ const ROWS_OF_32_BITS: &str = "
     sockets/by-32                        change       -
 ";
 
-#[test]
-fn every_way_is_seen() {
-    let image = image();
-    let plain = docker_output(&["run", "--rm", &image.name]);
-    let run = Slim::build(&image, &[NO_HTTP, "--show-clogs", "--observation-out", "seen.jsonl"]).run().ok();
+fn every_way_is_seen(engine: Engine) {
+    let image = image().build_for(engine);
+    let plain = image.run(&[], &[]);
+    let run = Slim::observe(&image, &[NO_HTTP, "--show-clogs", "--observation-out", "seen.jsonl"]).run().ok();
     let seen = run.observation("seen.jsonl");
     assert_eq!((seen.end.complete, seen.end.counters.lost), (true, 0));
     // Whatever is wrong with a path, the kernel's answer is the same.
@@ -296,12 +296,12 @@ fn every_way_is_seen() {
 }
 
 /// What a program loads by itself: its loader, a library by dlopen(3), the interpreter that `env -S` finds.
-#[test]
-fn what_is_loaded_is_seen() {
+fn what_is_loaded_is_seen(engine: Engine) {
     let library = compile_with("int answer(void) { return 42; }", &["-shared", "-fPIC", "-nostdlib"]);
     let script = "#!/usr/bin/env -S python3 -B -u\nimport ctypes; print(ctypes.CDLL('/opt/library.so').answer())\n";
     let image = debian_tools(&[("script", script.as_bytes()), ("library.so", &library)], "CMD [\"/opt/script\"]");
-    let run = Slim::build(&image, &[NO_HTTP, "--show-clogs", "--observation-out", "seen.jsonl"]).run().ok();
+    let saved = (engine == Engine::Embedded).then(|| image.in_file());
+    let run = Slim::observe(saved.as_ref().unwrap_or(&image), &[NO_HTTP, "--show-clogs", "--observation-out", "seen.jsonl"]).run().ok();
     assert!(run.stderr().contains("| 42\n"), "{}", run.stderr());
     let seen = run.observation("seen.jsonl");
     let (architecture, loader) = match cfg!(target_arch = "x86_64") {
@@ -330,7 +330,7 @@ fn what_is_loaded_is_seen() {
 
 #[test]
 fn every_call_is_in_the_report() {
-    let run = Slim::build(&image(), &[NO_HTTP]).run().ok();
+    let run = Slim::observe(&image().build(), &[NO_HTTP]).run().ok();
     let report = run.report();
     let calls: Vec<&str> = report["syscalls"].as_array().unwrap().iter().map(|call| call.as_str().unwrap()).collect();
     for call in [

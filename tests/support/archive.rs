@@ -126,19 +126,37 @@ pub fn exported(image: &str) -> Entries {
     entries(&archive[..])
 }
 
-/// The one layer of an image as an archive, exactly as it was loaded (`docker save`).
+/// The one layer of an image as an archive, exactly as it was loaded.
 pub fn layer(image: &str) -> Vec<u8> {
+    only_layer(&output(&["save", image]))
+}
+
+/// The one layer of an image as `docker save` writes it.
+#[track_caller]
+pub fn only_layer(archive: &[u8]) -> Vec<u8> {
+    let (mut files, manifest) = saved(archive);
+    let layers = manifest["Layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 1, "{layers:?}");
+    files.remove(layers[0].as_str().unwrap()).unwrap()
+}
+
+/// The configuration of an image as `docker save` writes it.
+pub fn saved_config(archive: &[u8]) -> Vec<u8> {
+    let (mut files, manifest) = saved(archive);
+    files.remove(manifest["Config"].as_str().unwrap()).unwrap()
+}
+
+/// The files of such an archive, and what it says of its first image.
+fn saved(archive: &[u8]) -> (BTreeMap<String, Vec<u8>>, serde_json::Value) {
     let mut files = BTreeMap::new();
-    for entry in tar::Archive::new(&output(&["save", image])[..]).entries().unwrap() {
+    for entry in tar::Archive::new(archive).entries().unwrap() {
         let mut entry = entry.unwrap();
         let mut bytes = vec![];
         entry.read_to_end(&mut bytes).unwrap();
         files.insert(String::from_utf8(entry.path_bytes().into_owned()).unwrap(), bytes);
     }
     let manifest: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
-    let layers = manifest[0]["Layers"].as_array().unwrap();
-    assert_eq!(layers.len(), 1, "{image}: {layers:?}");
-    files.remove(layers[0].as_str().unwrap()).unwrap()
+    (files, manifest[0].clone())
 }
 
 /// What the docker client writes.

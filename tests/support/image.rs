@@ -1,30 +1,61 @@
-//! Images made from nothing: a tar in memory, imported into the daemon with a configuration.
+//! Images made from nothing: a layer in memory and a configuration, in a file as `docker save` writes it.
+//!
+//! slim's own engine runs most of them, from the file ([`Builder::build`]); where a daemon is what is tested, it is loaded
+//! there ([`Builder::load`]).
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
-use serde_json::json;
-use sha2::{Digest, Sha256};
+use serde_json::{Value, json};
 
-use super::archive::hexadecimal;
-use super::{Client, docker, unique};
+use super::archive::{Entries, entries, exported, layer, only_layer};
+use super::{Client, digits, docker, instructions, unique};
 
-/// An image in the daemon, removed with its slim version when it goes out of scope.
+/// What runs a test's containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// slim's own.
+    Embedded,
+    /// The machine's daemon.
+    Docker,
+}
+
+/// A test for each engine, `NAME::embedded` and `NAME::docker`, of functions that take one.
+macro_rules! on_both_engines {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn embedded() {
+                super::$name(crate::support::Engine::Embedded);
+            }
+
+            #[test]
+            fn docker() {
+                super::$name(crate::support::Engine::Docker);
+            }
+        }
+    )+};
+}
+pub(crate) use on_both_engines;
+
+/// An image with its slim version; both are removed when it goes out of scope.
 #[derive(Debug)]
 pub struct Image {
     /// Its name, with a tag.
     pub name: String,
-    /// The way to its daemon.
+    /// The way to its daemon, where it is in one.
     pub client: Client,
+    /// Where it is a file: that, and a store of layers.
+    folder: Option<tempfile::TempDir>,
 }
 
 /// An image in the making.
 pub struct Builder {
     archive: tar::Builder<Vec<u8>>,
-    changes: Vec<String>,
+    config: Value,
 }
 
 /// The static busybox of this machine.
@@ -54,17 +85,27 @@ pub fn shell(script: &str) -> Builder {
     busybox().cmd(&["sh", "-c", script])
 }
 
-/// A server on port 8080 with some pages, a declared volume, and a few megabytes to pack.
+/// A server on port 8080 with some pages and a declared volume.
 pub fn web() -> Builder {
+    web_with(&large()[..1 << 20])
+}
+
+/// The same with something to pack, so that it takes its time.
+pub fn heavy_web() -> Builder {
+    web_with(&large())
+}
+
+fn web_with(large: &[u8]) -> Builder {
     busybox()
         .file("/www/index.html", b"<a href=/large>large</a>", 0o644)
-        .file("/www/large", &large(), 0o644)
+        .file("/www/large", large, 0o644)
         .file("/www/hidden", b"hidden", 0o644)
         .change("EXPOSE 8080")
         .change("VOLUME /data")
         .shell_cmd("httpd -f -p 8080 -h /www")
 }
 
+/// 16 MB, no part of which is like another.
 pub fn large() -> Vec<u8> {
     (0..4_000_000_u32).flat_map(u32::to_le_bytes).collect()
 }
@@ -91,12 +132,17 @@ pub fn debian_tools(programs: &[(&str, &[u8])], dockerfile: &str) -> Image {
 impl Image {
     /// An image without any file.
     pub fn scratch() -> Builder {
-        Builder { archive: tar::Builder::new(vec![]), changes: vec![] }
+        Builder { archive: tar::Builder::new(vec![]), config: json!({}) }
     }
 
     /// One that is, or is going to be, in the machine's own daemon.
     pub fn named(name: String) -> Image {
-        Image { name, client: Client::default() }
+        Image::named_in(&Client::default(), name)
+    }
+
+    /// The same in any daemon.
+    pub fn named_in(client: &Client, name: String) -> Image {
+        Image { name, client: client.clone(), folder: None }
     }
 
     /// The name that a slim version gets where none is given.
@@ -104,21 +150,134 @@ impl Image {
         let (name, tag) = self.name.rsplit_once(':').unwrap();
         format!("{name}.slim:{tag}")
     }
+
+    /// The engine that runs it.
+    pub fn engine(&self) -> Engine {
+        if self.folder.is_some() { Engine::Embedded } else { Engine::Docker }
+    }
+
+    /// What slim calls it.
+    pub fn source(&self) -> String {
+        self.named_or_in_file(&self.name, "app.tar")
+    }
+
+    /// What slim calls its slim version, where that has no other name.
+    pub fn slim_source(&self) -> String {
+        self.named_or_in_file(&self.slim_name(), "app.slim.tar")
+    }
+
+    fn named_or_in_file(&self, name: &str, file: &str) -> String {
+        match &self.folder {
+            Some(folder) => format!("docker-archive:{}", folder.path().join(file).display()),
+            None => name.to_owned(),
+        }
+    }
+
+    /// A file beside the archive.
+    #[track_caller]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.as_ref().expect("it is in a file").path().join(name)
+    }
+
+    /// The store of its layers, for `XDG_CACHE_HOME`.
+    pub fn cache(&self) -> PathBuf {
+        self.path("cache")
+    }
+
+    /// Others may read the archive.
+    pub fn for_all(self) -> Image {
+        for (path, mode) in [(self.path(""), 0o755), (self.path("app.tar"), 0o644)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        self
+    }
+
+    /// The same image in a file, as the machine's daemon saves it.
+    pub fn in_file(&self) -> Image {
+        let folder = tempfile::tempdir().unwrap();
+        docker(&["save", "-o", folder.path().join("app.tar").to_str().unwrap(), &self.name]);
+        Image { name: self.name.clone(), client: Client::default(), folder: Some(folder) }
+    }
+
+    /// The same image in the machine's daemon.
+    pub fn in_docker(&self) -> Image {
+        docker(&["load", "-q", "-i", self.path("app.tar").to_str().unwrap()]);
+        Image::named(self.name.clone())
+    }
+
+    /// The same with what a Dockerfile says after its FROM line, in the machine's daemon.
+    pub fn rebuilt(self, dockerfile: &str) -> Image {
+        let dockerfile = format!("FROM {}\n{dockerfile}\n", self.name);
+        feed(self.client.command().args(["build", "-q", "-t", &self.name, "-"]), dockerfile.as_bytes());
+        self
+    }
+
+    /// Whether there is a slim version.
+    pub fn is_minified(&self) -> bool {
+        match &self.folder {
+            Some(folder) => folder.path().join("app.slim.tar").exists(),
+            None => self.client.has_image(&self.slim_name()),
+        }
+    }
+
+    /// Runs it on its engine, unwatched: options of `docker run`, and a command in place of its own.
+    pub fn run(&self, options: &[&str], command: &[&str]) -> Output {
+        self.run_source(&self.source(), options, command)
+    }
+
+    /// Runs its slim version.
+    pub fn run_slim(&self, options: &[&str], command: &[&str]) -> Output {
+        self.run_source(&self.slim_source(), options, command)
+    }
+
+    fn run_source(&self, source: &str, options: &[&str], command: &[&str]) -> Output {
+        match self.engine() {
+            Engine::Docker => self.client.output(&[&["run", "--rm"], options, &[source], command].concat()),
+            Engine::Embedded => {
+                let mut slim = Command::new(env!("CARGO_BIN_EXE_slim"));
+                slim.arg("run").args(options).arg(source).args(command).env("XDG_CACHE_HOME", self.cache());
+                slim.stdin(Stdio::null()).output().unwrap()
+            }
+        }
+    }
+
+    /// Its entries.
+    pub fn entries(&self) -> Entries {
+        match &self.folder {
+            Some(folder) => entries(&only_layer(&std::fs::read(folder.path().join("app.tar")).unwrap())[..]),
+            None => exported(&self.name),
+        }
+    }
+
+    /// The layer of its slim version.
+    pub fn slim_layer(&self) -> Vec<u8> {
+        match &self.folder {
+            Some(folder) => only_layer(&std::fs::read(folder.path().join("app.slim.tar")).unwrap()),
+            None => layer(&self.slim_name()),
+        }
+    }
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
+        if self.folder.is_some() {
+            return;
+        }
         // Whatever comes of it: in the middle of a failing test nothing may panic.
-        let said = |arguments: &[&str]| String::from_utf8_lossy(&self.client.output(arguments).stdout).trim().to_owned();
-        let id = said(&["image", "inspect", "-f", "{{.Id}}", &self.name]);
-        said(&["rmi", "-f", &self.slim_name()]);
+        let id = self.client.get(&format!("/images/{}/json", self.name))["Id"].clone();
+        self.client.remove_image(&self.slim_name());
         // What was built before the last time has lost its name; the history says what it was built from.
-        for image in said(&["images", "-q", "--filter", "dangling=true"]).lines() {
-            if !id.is_empty() && said(&["history", "--no-trunc", "--format", "{{.Comment}}", image]).contains(&id) {
-                said(&["rmi", image]);
+        let is_of_this = |image: &str| {
+            let history = self.client.get(&format!("/images/{image}/history"));
+            id.as_str().is_some_and(|id| history[0]["Comment"].as_str().is_some_and(|comment| comment.contains(id)))
+        };
+        let unnamed = self.client.get("/images/json?filters=%7B%22dangling%22%3A%5B%22true%22%5D%7D");
+        for image in unnamed.as_array().into_iter().flatten().filter_map(|image| image["Id"].as_str()) {
+            if is_of_this(image) {
+                self.client.remove_image(image);
             }
         }
-        said(&["rmi", "-f", &self.name]);
+        self.client.remove_image(&self.name);
     }
 }
 
@@ -128,6 +287,8 @@ impl Builder {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_mtime(1_600_000_000);
         header.set_size(0);
         header
@@ -174,11 +335,15 @@ impl Builder {
         self
     }
 
-    /// A line of a Dockerfile that `docker import --change` takes: CMD, ENTRYPOINT, ENV, EXPOSE, USER, VOLUME, WORKDIR,
-    /// ONBUILD. For all else see [`Builder::build_with`].
+    /// A line of a Dockerfile that changes nothing but the configuration.
     pub fn change(mut self, line: &str) -> Builder {
-        self.changes.push(line.to_owned());
+        instructions::apply(&mut self.config["config"], line);
         self
+    }
+
+    /// Such lines.
+    pub fn dockerfile(self, lines: &str) -> Builder {
+        lines.lines().fold(self, Builder::change)
     }
 
     /// Its command.
@@ -192,50 +357,69 @@ impl Builder {
         self.cmd(&["sh", "-c", &format!("trap 'exit 0' TERM; {line} & wait")])
     }
 
-    /// Imports it.
+    /// Exactly this configuration, but for `rootfs`.
+    pub fn config(self, config: Value) -> Builder {
+        Builder { config, ..self }
+    }
+
+    /// As a file, which slim's own engine runs.
     pub fn build(self) -> Image {
-        self.build_with("")
-    }
-
-    /// Imports it, then adds what a Dockerfile says after its FROM line (LABEL, HEALTHCHECK, STOPSIGNAL, SHELL; no RUN).
-    pub fn build_with(self, dockerfile: &str) -> Image {
-        self.build_in(&Client::default(), dockerfile)
-    }
-
-    /// As [`Builder::build_with`], into any daemon.
-    pub fn build_in(self, client: &Client, dockerfile: &str) -> Image {
         let name = format!("{}:1", unique("image"));
-        let archive = self.archive.into_inner().unwrap();
-        let mut import = client.command();
-        import.arg("import");
-        for change in &self.changes {
-            import.args(["--change", change]);
-        }
-        feed(import.args(["-", &name]), &archive);
-        if !dockerfile.is_empty() {
-            let dockerfile = format!("FROM {name}\n{dockerfile}\n");
-            feed(client.command().args(["build", "-q", "-t", &name, "-"]), dockerfile.as_bytes());
-        }
-        Image { name, client: client.clone() }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("app.tar"), self.saved(&name)).unwrap();
+        Image { name, client: Client::default(), folder: Some(folder) }
     }
 
-    /// Loads it with exactly this configuration, but for `rootfs`: what no Dockerfile can say.
-    pub fn load(self, mut config: serde_json::Value) -> Image {
+    /// In the machine's daemon.
+    pub fn load(self) -> Image {
+        self.load_in(&Client::default())
+    }
+
+    /// In any daemon.
+    pub fn load_in(self, client: &Client) -> Image {
         let name = format!("{}:1", unique("image"));
+        feed(client.command().args(["load", "-q"]), &self.saved(&name));
+        Image { name, client: client.clone(), folder: None }
+    }
+
+    /// For an engine.
+    pub fn build_for(self, engine: Engine) -> Image {
+        match engine {
+            Engine::Embedded => self.build(),
+            Engine::Docker => self.load(),
+        }
+    }
+
+    /// As `docker save` writes it.
+    fn saved(self, name: &str) -> Vec<u8> {
         let layer = self.archive.into_inner().unwrap();
-        let digest = hexadecimal(&Sha256::digest(&layer));
-        config["rootfs"] = json!({"type": "layers", "diff_ids": [format!("sha256:{digest}")]});
+        let mut config = self.config;
+        config["rootfs"] = json!({"type": "layers", "diff_ids": [format!("sha256:{}", digits(&layer))]});
+        if config.get("os").is_none() {
+            config["os"] = "linux".into();
+            config["architecture"] = docker_architecture().into();
+            // No two images of the tests are the same: one would be removed with the other.
+            config["created"] = now().into();
+        }
         let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
         let (config, manifest) = (config.to_string(), manifest.to_string());
-        let mut archive = Image::scratch();
-        for (path, content) in
-            [("layer.tar", &layer[..]), ("config.json", config.as_bytes()), ("manifest.json", manifest.as_bytes())]
-        {
-            archive = archive.file(path, content, 0o644);
-        }
-        feed(Client::default().command().arg("load"), &archive.archive.into_inner().unwrap());
-        Image::named(name)
+        let files = [("layer.tar", &layer[..]), ("config.json", config.as_bytes()), ("manifest.json", manifest.as_bytes())];
+        let archive = files.iter().fold(Image::scratch(), |archive, (path, content)| archive.file(path, content, 0o644));
+        archive.archive.into_inner().unwrap()
     }
+}
+
+/// The machine's architecture, as Docker names it.
+pub fn docker_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn now() -> String {
+    time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339).unwrap()
 }
 
 /// The libraries of this machine that a program needs, with the loader.

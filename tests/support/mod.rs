@@ -8,32 +8,37 @@ mod daemon;
 mod fixture;
 pub mod ground;
 mod image;
+mod instructions;
 mod proxy;
 mod registry;
 mod running;
-mod saved;
 mod slim;
+mod times;
 
+use std::collections::BTreeMap;
 use std::process::{Command, Output};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use archive::{Entries, digits, entries, exported, layer};
+pub use archive::{Entries, digits, entries, exported, layer, saved_config};
 pub use client::Client;
 pub use daemon::Daemon;
 pub(crate) use fixture::Archive;
 pub use ground::Ground;
-pub use image::{Builder, Image, busybox, debian_tools, large, shell, web};
+pub use image::{Builder, Engine, Image, busybox, debian_tools, docker_architecture, heavy_web, large, shell, web};
+pub(crate) use image::on_both_engines;
 pub use proxy::Proxy;
 pub use registry::{Answer, Fake, Passage, Registry};
 pub use running::{Running, until};
-pub use saved::Saved;
-pub use slim::{Run, Slim, engine};
+pub use slim::{NOWHERE, Run, Slim};
+pub use times::{heavy, nightly};
 
 /// For jobs that end by themselves, which need no probe.
 pub const NO_HTTP: &str = "--http-probe=false";
 
 /// A name for something in the daemon that no other test has, also not of another process.
 pub fn unique(kind: &str) -> String {
+    times::begin();
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("slim-test-{}-{}-{kind}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
@@ -51,26 +56,38 @@ pub fn docker_output(arguments: &[&str]) -> Output {
     Client::default().output(arguments)
 }
 
-/// What a container does: exit code, standard output, standard error.
-pub fn behaviour(image: &str) -> (Option<i32>, String, String) {
-    Client::default().behaviour(image)
+/// What a container did: exit code, standard output, standard error.
+pub fn behaviour(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 /// The slim image does what its original does.
 #[track_caller]
 pub fn same_behaviour(image: &Image) {
-    let fat = image.client.behaviour(&image.name);
+    let fat = behaviour(&image.run(&[], &[]));
     assert_eq!(fat.0, Some(0), "the original fails: {fat:?}");
-    assert_eq!(image.client.behaviour(&image.slim_name()), fat);
+    assert_eq!(behaviour(&image.run_slim(&[], &[])), fat);
 }
 
-/// Compiles a C program, statically; the executable's bytes.
+/// Compiles a C program, statically, once a run; the executable's bytes.
 pub fn compile(source: &str) -> Vec<u8> {
     compile_with(source, &["-static"])
 }
 
-/// Compiles a C program or library with options; its bytes.
+/// Compiles a C program or library with options, once a run; its bytes.
 pub fn compile_with(source: &str, options: &[&str]) -> Vec<u8> {
+    static COMPILED: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let key = format!("{options:?} {source}");
+    let known = COMPILED.lock().unwrap().get(&key).cloned();
+    known.unwrap_or_else(|| {
+        let program = compile_anew(source, options);
+        COMPILED.lock().unwrap().insert(key, program.clone());
+        program
+    })
+}
+
+fn compile_anew(source: &str, options: &[&str]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let (code, program) = (folder.path().join("program.c"), folder.path().join("program"));
     std::fs::write(&code, source).unwrap();

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use slim::observe::observation::Observation;
 
-use super::{docker, docker_output};
+use super::{Client, docker_output};
 
 /// Waits until something is so.
 #[track_caller]
@@ -98,19 +98,25 @@ impl Running {
         slim::observe::file::read(BufReader::new(std::fs::File::open(self.folder.path().join(name)).unwrap())).unwrap()
     }
 
+    /// What the daemon says of its containers.
+    fn listed(&self) -> Vec<Value> {
+        let own = format!("{}@", self.child.id());
+        let is_own = |container: &Value| {
+            container["Labels"]["slim.process"].as_str().is_some_and(|process| process.starts_with(&own))
+        };
+        Client::default().labelled("slim.run").into_iter().filter(is_own).collect()
+    }
+
     /// Its containers in the daemon.
     pub fn containers(&self) -> Vec<String> {
-        let own = format!("{}@", self.child.id());
-        let ids = docker(&["ps", "-aq", "--no-trunc", "--filter", "label=slim.run"]);
-        let made_by = |id: &str| docker_output(&["inspect", "-f", "{{index .Config.Labels \"slim.process\"}}", id]).stdout;
-        ids.lines().filter(|id| made_by(id).starts_with(own.as_bytes())).map(str::to_owned).collect()
+        self.listed().iter().map(|container| container["Id"].as_str().unwrap().to_owned()).collect()
     }
 
     /// The volumes that its containers have now.
     pub fn volumes(&self) -> BTreeSet<String> {
-        let format = "{{range .Mounts}}{{if eq .Type \"volume\"}}{{.Name}} {{end}}{{end}}";
-        let of = |id: &String| String::from_utf8(docker_output(&["inspect", "-f", format, id]).stdout).unwrap();
-        self.containers().iter().flat_map(|id| of(id).split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+        let listed = self.listed();
+        let mounts = listed.iter().flat_map(|container| container["Mounts"].as_array().into_iter().flatten());
+        mounts.filter(|mount| mount["Type"] == "volume").map(|mount| mount["Name"].as_str().unwrap().to_owned()).collect()
     }
 
     pub fn temporary_files(&self) -> Vec<PathBuf> {
@@ -121,7 +127,7 @@ impl Running {
     pub fn assert_nothing_is_left(&self, volumes: &BTreeSet<String>) {
         assert_eq!(self.containers(), [""; 0], "containers are left:\n{}", self.said());
         for volume in volumes {
-            assert!(!docker_output(&["volume", "inspect", volume]).status.success(), "volume {volume} is left");
+            assert_eq!(Client::default().get(&format!("/volumes/{volume}"))["Name"], Value::Null, "volume {volume} is left");
         }
         assert_eq!(self.temporary_files(), Vec::<PathBuf>::new(), "temporary files are left");
     }

@@ -6,11 +6,17 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use slim::observe::observation::Observation;
 
-use super::{Client, Image};
+use super::times::begin;
+use super::{Client, Engine, Image};
+
+/// Where no daemon is.
+pub const NOWHERE: &str = "unix:///nonexistent/docker.sock";
 
 /// A command line of slim; the report goes to its folder.
 pub struct Slim {
     folder: tempfile::TempDir,
+    /// A store of layers, where its image has none.
+    cache: tempfile::TempDir,
     command: Command,
 }
 
@@ -21,17 +27,19 @@ pub struct Run {
     output: Output,
 }
 
-/// The engine that the tests are run on: `embedded`; empty, as slim chooses.
-pub fn engine() -> String {
-    std::env::var("SLIM_TEST_ENGINE").unwrap_or_default()
-}
-
 impl Slim {
-    /// `slim build IMAGE`, followed by words; on the engine of `SLIM_TEST_ENGINE`, where that is set.
+    /// `slim build IMAGE`, followed by words.
     pub fn build(image: &Image, words: &[&str]) -> Slim {
-        let engine = engine();
-        let engine: &[&str] = if engine.is_empty() { &[] } else { &["--engine", &engine] };
-        Slim::with(&image.client, &[&["build", &image.name], engine, words].concat())
+        let slim = Slim::with(&image.client, &[&["build", &image.source()], words].concat());
+        if image.engine() == Engine::Docker {
+            return slim;
+        }
+        slim.env("XDG_CACHE_HOME", image.cache().to_str().unwrap()).env("DOCKER_HOST", NOWHERE)
+    }
+
+    /// The same for tests of what is seen and what is kept, who don't pay for a verification.
+    pub fn observe(image: &Image, words: &[&str]) -> Slim {
+        Slim::build(image, &[&["--verify=off"], words].concat())
     }
 
     /// Any command line.
@@ -53,9 +61,11 @@ impl Slim {
     }
 
     fn of(mut command: Command, words: &[&str]) -> Slim {
-        let folder = tempfile::tempdir().unwrap();
+        begin();
+        let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         command.args(words).current_dir(folder.path()).stdin(Stdio::null()).env_remove("SOURCE_DATE_EPOCH");
-        Slim { folder, command }
+        command.env("XDG_CACHE_HOME", cache.path());
+        Slim { folder, cache, command }
     }
 
     /// Sets a variable.
@@ -77,6 +87,7 @@ impl Slim {
     /// Runs it to its end.
     pub fn run(mut self) -> Run {
         let output = self.command.output().unwrap();
+        drop(self.cache);
         Run { folder: self.folder, output }
     }
 }

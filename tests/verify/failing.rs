@@ -3,13 +3,15 @@
 use serde_json::json;
 
 use super::{Change, Outside, PlanFile, Tag, assert_nothing_is_left, build_of_plan, page, verification};
-use crate::support::{Image, NO_HTTP, Slim, busybox, docker, docker_output, unique};
+use crate::support::{Engine, Image, NO_HTTP, Slim, busybox, docker_architecture, on_both_engines};
+
+on_both_engines!(a_slim_image_that_does_not_stop_is_no_success, what_is_kept_unverified_says_so);
 
 /// Builds, which must fail; nothing has the name then.
 #[track_caller]
 fn fails(image: &Image, words: &[&str], code: i32, text: &str) {
     Slim::build(image, words).run().fails(code, text);
-    assert!(!docker_output(&["image", "inspect", &image.slim_name()]).status.success());
+    assert!(!image.is_minified());
 }
 
 #[test]
@@ -23,7 +25,7 @@ fn an_original_that_does_not_work_is_no_success() {
     fails(&broken, &asked, 6, "each of the 2 HTTP probes was answered with a server error, such as ");
     // One good answer is something to compare.
     Slim::build(&broken, &[&asked[..], &["--http-probe-cmd", "/index.html"]].concat()).run().ok();
-    let unhealthy = page().build_with("HEALTHCHECK --retries=1 CMD echo too bad; exit 1");
+    let unhealthy = page().change("HEALTHCHECK --retries=1 CMD echo too bad; exit 1").build();
     fails(&unhealthy, &[], 6, "the image's health check failed with exit code 1: too bad");
     let run = Slim::build(&unhealthy, &["--verify=off"]).run().ok();
     assert!(run.warnings().contains(&"the image's health check failed with exit code 1".to_owned()), "{:?}", run.warnings());
@@ -42,19 +44,18 @@ fn an_original_that_answers_otherwise_on_its_second_start_is_no_success() {
     let run = Slim::build(&image, &["--network", "host", "--http-probe"]).run();
     let run = run.fails(8, "the original itself does something else when it is run again").fails(8, "it was set up");
     assert_eq!(verification(&run)["verdict"], "differs");
-    assert!(!docker_output(&["image", "inspect", &image.slim_name()]).status.success());
+    assert!(!image.is_minified());
 }
 
-#[test]
-fn a_slim_image_that_does_not_stop_is_no_success() {
+fn a_slim_image_that_does_not_stop_is_no_success(engine: Engine) {
     let script = "trap '/app/stop && exit 0' TERM; while :; do sleep 1000 & wait; done";
-    let architecture = docker(&["version", "-f", "{{.Server.Arch}}"]);
-    let image = busybox().file("/app/stop", b"#!/bin/sh\ntrue\n", 0o755).load(json!({
-        "architecture": architecture, "os": "linux", "config": {"Cmd": ["sh", "-c", script], "StopTimeout": 1}
+    let image = busybox().file("/app/stop", b"#!/bin/sh\ntrue\n", 0o755).config(json!({
+        "architecture": docker_architecture(), "os": "linux", "config": {"Cmd": ["sh", "-c", script], "StopTimeout": 1}
     }));
+    let image = image.build_for(engine);
     let words = [NO_HTTP, "--exec", "true"];
     let plan = PlanFile::of(&image, &words).with(&Change::Remove("/app/stop"));
-    let tag = Tag::new();
+    let tag = Tag::of(&image);
     let run = build_of_plan(&image, &plan, &tag, &[&words[..], &["--verify=strict", "--repair-rounds", "0"]].concat()).run();
     let run = run.fails(8, "program: end after the stop signal: expected `it ended by itself`, got `it had to be killed`");
     assert_nothing_is_left(&run, &tag);
@@ -73,17 +74,17 @@ fn a_program_that_is_restarted_over_and_over_is_told_of() {
     let words = ["--http-probe", "--exec", "sleep 2; cat /app/settings"];
     let plan = PlanFile::of(&image, &words).with(&Change::Remove("/app/settings"));
     let words = [&["--verify=strict", "--repair-rounds", "0"], &words[..]].concat();
-    let run = build_of_plan(&image, &plan, &Tag::new(), &words).run().fails(8, "`/app/worker` was started ");
+    let run = build_of_plan(&image, &plan, &Tag::of(&image), &words).run().fails(8, "`/app/worker` was started ");
     assert!(run.stderr().contains(" times, and 1 times in the original image"), "{}", run.stderr());
 }
 
-#[test]
-fn what_is_kept_unverified_says_so() {
-    let image = page().build();
+fn what_is_kept_unverified_says_so(engine: Engine) {
+    let image = page().build_for(engine);
     let plan = PlanFile::of(&image, &[]).with(&Change::Remove("/www/index.html"));
-    let tag = Tag(format!("{}:1", unique("unverified")));
+    let tag = Tag::of(&image);
     let words = ["--verify=strict", "--repair-rounds", "0", "--keep-unverified"];
     let run = build_of_plan(&image, &plan, &tag, &words).run().fails(8, "GET / on port 8080: status: expected `200`, got `404`");
-    assert_eq!(run.report()["result"]["tags"], json!([tag.0]));
-    assert_eq!(docker(&["image", "inspect", "-f", "{{json .Config.Labels}}", &tag.0]), r#"{"unverified":"differs"}"#);
+    let tags: &[&str] = if engine == Engine::Docker { &[&tag.name] } else { &[] };
+    assert_eq!(run.report()["result"]["tags"], json!(tags));
+    assert_eq!(tag.config().1["config"]["Labels"], json!({"unverified": "differs"}));
 }

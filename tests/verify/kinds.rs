@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::Change;
-use crate::support::{Builder, Image, busybox, compile, compile_with};
+use crate::support::{Builder, busybox, compile, compile_with};
 
 /// A kind of thing, an answer that needs it, and how it gets lost.
 pub(super) struct Kind {
@@ -102,12 +102,12 @@ pub(super) fn all_requests() -> Vec<String> {
 }
 
 /// The server.
-pub(super) fn image() -> Image {
+pub(super) fn image() -> Builder {
     image_with(&CAPABLE)
 }
 
 /// The server as it comes out of a tool that loses capabilities.
-pub(super) fn image_without_capability() -> Image {
+pub(super) fn image_without_capability() -> Builder {
     image_with(&[])
 }
 
@@ -115,7 +115,7 @@ pub(super) fn image_without_capability() -> Image {
 const CAPABLE: [(&str, &[u8]); 1] =
     [("SCHILY.xattr.security.capability", &[1, 0, 0, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])];
 
-fn image_with(attributes: &[(&str, &[u8])]) -> Image {
+fn image_with(attributes: &[(&str, &[u8])]) -> Builder {
     let check = "#!/bin/sh\nwget -q -O - http://127.0.0.1:8080/index.html\n";
     let mut image = busybox()
         .link("/bin/date", "busybox")
@@ -145,7 +145,7 @@ fn image_with(attributes: &[(&str, &[u8])]) -> Image {
         .change("USER web")
         .change("EXPOSE 8080")
         .change(r#"ENTRYPOINT ["/entrypoint"]"#)
-        .build_with(r#"HEALTHCHECK --retries=1 CMD ["/app/check"]"#)
+        .change(r#"HEALTHCHECK --retries=1 CMD ["/app/check"]"#)
 }
 
 /// Says what a function of a library says.

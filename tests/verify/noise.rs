@@ -50,9 +50,9 @@ fn what_differs_each_time_is_no_difference() {
     let run = Slim::build(&image, &requests).run().ok();
     assert_eq!(verification(&run)["verdict"], "same");
     assert!(verification(&run)["noise"].as_u64() > Some(0), "it is noisy: {:#}", verification(&run));
-    let slim = image.slim_name();
+    let (slim, original) = (image.slim_source(), image.source());
     for_each_beside(1..TIMES, |time| {
-        let words = [&["verify", &slim, "--against", &image.name], &requests[..]].concat();
+        let words = [&["verify", &slim, "--against", &original], &requests[..]].concat();
         let run = Slim::new(&words).run();
         assert_eq!(run.code(), 0, "the {time}. time: {}{}", run.stdout(), run.stderr());
     });
@@ -63,7 +63,7 @@ fn noise_does_not_hide_what_is_broken() {
     let image = image();
     let requests = requests();
     let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
-    let (plan, tag) = (PlanFile::of(&image, &requests).with(&Change::Remove("/app/item")), Tag::new());
+    let (plan, tag) = (PlanFile::of(&image, &requests).with(&Change::Remove("/app/item")), Tag::of(&image));
     let words = [&["--verify=strict", "--repair-rounds", "0"], &requests[..]].concat();
     let run = build_of_plan(&image, &plan, &tag, &words).run().fails(8, "/app/item");
     let verification = verification(&run);

@@ -8,12 +8,23 @@ use crate::support::{Image, Run, Slim};
 
 #[test]
 fn what_was_lost_is_seen_and_repaired_or_told() {
-    let image = kinds::image();
+    check(&kinds::image().build(), &KINDS.each_ref());
+}
+
+/// One kind for each way in which the daemon is asked for something else: a file, permissions, what is run at the start.
+#[test]
+fn what_was_lost_is_seen_and_repaired_or_told_under_docker() {
+    let kinds: Vec<&Kind> = KINDS.iter().filter(|kind| ["template", "mode", "entrypoint"].contains(&kind.name)).collect();
+    assert_eq!(kinds.len(), 3);
+    check(&kinds::image().load(), &kinds);
+}
+
+fn check(image: &Image, kinds: &[&Kind]) {
     let requests = kinds::all_requests();
     let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
-    let plan = PlanFile::of(&image, &requests);
-    for_each_beside(KINDS.iter().zip(1..), |(kind, number)| {
-        let case = Case { image: &image, plan: plan.with(&kind.lost), number, kind };
+    let plan = PlanFile::of(image, &requests);
+    for_each_beside(kinds.iter().zip(1..), |(kind, number)| {
+        let case = Case { image, plan: plan.with(&kind.lost), number, kind };
         case.is_seen();
         case.is_repaired_or_told();
         case.is_tagged_where_nobody_looks();
@@ -37,14 +48,14 @@ impl Case<'_> {
     }
 
     fn is_seen(&self) {
-        let tag = Tag::new();
+        let tag = Tag::of(self.image);
         let run = self.build(&tag, &["--verify=strict", "--repair-rounds", "0"]).fails(8, self.kind.lost.path());
         assert_nothing_is_left(&run, &tag);
         assert_tells(&verification(&run), &self.kind.probe(), self.kind.lost.path());
     }
 
     fn is_repaired_or_told(&self) {
-        let tag = Tag::new();
+        let tag = Tag::of(self.image);
         let run = self.build(&tag, &["--verify=strict"]);
         let path = self.kind.lost.path();
         match self.kind.repair {
@@ -66,7 +77,7 @@ impl Case<'_> {
     }
 
     fn is_tagged_where_nobody_looks(&self) {
-        let tag = Tag::new();
+        let tag = Tag::of(self.image);
         let run = self.build(&tag, &["--verify=off"]).ok();
         assert!(tag.is_there());
         assert_eq!(verification(&run), Value::Null);
@@ -85,9 +96,9 @@ fn assert_tells(verification: &Value, probe: &str, path: &str) {
 
 #[test]
 fn a_lost_capability_is_seen_in_an_image_of_another_tool() {
-    let (image, other) = (kinds::image(), kinds::image_without_capability());
+    let (image, other) = (kinds::image().build(), kinds::image_without_capability().build());
     let verify = |path: &str| {
-        let words = ["verify", &other.name, "--against", &image.name, "--report", "report.json", "--http-probe-cmd", path];
+        let words = ["verify", &other.source(), "--against", &image.source(), "--report", "report.json", "--http-probe-cmd", path];
         Slim::new(&words).run()
     };
     verify("/cgi-bin/template").ok();
@@ -100,7 +111,7 @@ fn a_lost_capability_is_seen_in_an_image_of_another_tool() {
 
 #[test]
 fn what_a_crippled_sensor_did_not_see_is_repaired() {
-    let image = kinds::image();
+    let image = kinds::image().build();
     let requests = kinds::all_requests();
     let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
     let crippled = ["--sensor", "fanotify", "--keep-looked-at", "none"];
@@ -114,7 +125,7 @@ fn what_a_crippled_sensor_did_not_see_is_repaired() {
     let reason = |path: &str| run.reasons(path)[0]["why"].clone();
     assert_eq!((reason("/app/current"), reason("/srv/python/greeting.py")), ("repair".into(), "widened".into()));
     // The full sensor, and so another run, finds nothing wrong with it.
-    let slim = image.slim_name();
-    let words = [&["verify", &slim, "--against", &image.name], &requests[..]].concat();
+    let (slim, original) = (image.slim_source(), image.source());
+    let words = [&["verify", &slim, "--against", &original], &requests[..]].concat();
     Slim::new(&words).run().ok();
 }

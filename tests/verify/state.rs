@@ -2,11 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::{Tag, verification};
-use crate::support::{Image, Slim, busybox, docker, docker_output, engine, unique};
+use super::{Tag, tagged, verification};
+use crate::support::{Builder, Engine, Image, Slim, busybox, docker, docker_output, on_both_engines, unique};
+
+on_both_engines!(each_run_finds_the_state_of_the_first, what_cannot_be_copied_is_told);
 
 /// Counts its starts in `/data/starts`, and tells the number; nothing of its answer is noise, also not its time.
-fn counter() -> Image {
+fn counter() -> Builder {
     let script = "n=$(cat /data/starts 2>/dev/null); echo $((n + 1)) > /data/starts; \
         mkdir /tmp/www; echo \"start number $((n + 1))\" > /tmp/www/index.html; \
         touch -d '2020-01-01 00:00:00' /tmp/www/index.html; httpd -f -p 8080 -h /tmp/www";
@@ -15,7 +17,6 @@ fn counter() -> Image {
         .directory("/data", 0o755)
         .shell_cmd(&format!("({script})"))
         .change("EXPOSE 8080")
-        .build()
 }
 
 /// Builds with a mount; each run answered the same.
@@ -27,11 +28,10 @@ fn assert_verified(image: &Image, volume: &str) {
     assert_eq!(verification["rounds"].as_array().map(Vec::len), Some(1), "{verification:#}");
 }
 
-#[test]
-fn each_run_finds_the_state_of_the_first() {
-    let image = counter();
+fn each_run_finds_the_state_of_the_first(engine: Engine) {
+    let image = counter().build_for(engine);
     // Names of volumes are a daemon's.
-    if engine() != "embedded" {
+    if engine == Engine::Docker {
         let volume = unique("volume");
         docker(&["volume", "create", &volume]);
         let mount = format!("{volume}:/data");
@@ -62,25 +62,23 @@ fn the_copy_of_a_directory_has_its_owner_and_mode() {
     assert_eq!(verification(&run)["verdict"], "same");
 }
 
-#[test]
-fn what_cannot_be_copied_is_told() {
-    let image = counter();
+fn what_cannot_be_copied_is_told(engine: Engine) {
+    let image = counter().build_for(engine);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("starts");
     std::fs::write(&file, "").unwrap();
     let mount = format!("{}:/data/starts", file.display());
     let reason = "the program writes to `/data/starts`, which cannot be copied for a second run";
 
-    let tag = Tag::new();
-    let strict = ["--volume", &mount, "--tag", &tag.0, "--verify=strict"];
+    let tag = Tag::of(&image);
+    let strict = ["--volume", &mount, "--verify=strict"];
     let demanded = format!("the image cannot be verified: {reason}");
-    Slim::build(&image, &strict).run().fails(8, &demanded);
+    tagged(&image, &tag, &strict).run().fails(8, &demanded);
     assert!(!tag.is_there());
-    Slim::build(&image, &[&strict[..], &["--keep-unverified"]].concat()).run().fails(8, &demanded);
-    let label = docker(&["image", "inspect", "-f", "{{.Config.Labels.unverified}}", &tag.0]);
-    assert_eq!(label, "cannot be verified");
+    tagged(&image, &tag, &[&strict[..], &["--keep-unverified"]].concat()).run().fails(8, &demanded);
+    assert_eq!(tag.config().1["config"]["Labels"]["unverified"], "cannot be verified");
 
-    let run = Slim::build(&image, &["--volume", &mount, "--tag", &tag.0]).run().ok();
+    let run = tagged(&image, &tag, &["--volume", &mount]).run().ok();
     assert!(run.warnings().iter().any(|warning| warning.starts_with(&format!("the result is unverified: {reason}"))));
     assert_eq!(verification(&run)["verdict"], "unverified");
     assert!(tag.is_there());

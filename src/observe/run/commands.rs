@@ -1,5 +1,6 @@
 //! The commands of a run, and the image's health check: beside the target while it runs, else in containers of their own.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ const DEFAULT_HEALTH_RETRIES: usize = 3;
 const MAX_HEALTH_RETRIES: u64 = 10;
 /// Docker waits half a minute between two; nobody waits for that.
 const MAX_HEALTH_PAUSE: Duration = Duration::from_secs(1);
+/// The exit codes of a stub that could not start a program: see [`slim_sensor::stub::StubError::status`].
+const STUB_STATUSES: RangeInclusive<i64> = 125..=127;
 /// The exit code of a shell for a command that isn't there.
 const NOT_STARTED: i64 = 127;
 
@@ -89,9 +92,8 @@ impl Run<'_> {
                 None => return Err(error.into()),
             },
         };
-        let sessions = target.monitor.status().sessions;
-        let end = sessions.values().find(|known| known.name == session).and_then(|known| known.end);
-        if end.is_some_and(|end| end.start_failed) {
+        let may_be_the_stubs = finished.exit_code.is_none_or(|code| STUB_STATUSES.contains(&code));
+        if may_be_the_stubs && target.monitor.session_end(session).await.is_some_and(|end| end.start_failed) {
             return Err(cannot_run(&command, &finished.stderr.text));
         }
         let milliseconds = begun.elapsed().as_millis() as u64;
