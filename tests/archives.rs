@@ -42,7 +42,7 @@ pub fn layered() -> Image {
 pub fn with_plan(image: &Image) -> crate::support::Run {
     // Docker unpacks what is older than 1970 as of 1970.
     let words = [NO_HTTP, "--include-path", "/**", "--exclude-pattern", "/zoo/ancient", "--write-plan", "plan"];
-    Slim::observe(image, &words).run().ok()
+    Slim::keep(image, &words).run().ok()
 }
 
 /// `slim build SOURCE` by a plan; the id of what comes of it.

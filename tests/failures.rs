@@ -35,7 +35,7 @@ fn programs_that_fail_at_once() {
     assert!(report["outcome"]["error"].as_str().unwrap().contains("exit code 3"));
     Slim::build(&image, &[]).run().fails(5, "the program ended with exit code 3 by itself");
     // It was exercised: how it ends without is worth a warning.
-    let run = Slim::observe(&image, &["--exec", "true"]).run().ok();
+    let run = Slim::keep(&image, &["--exec", "true"]).run().ok();
     assert_eq!(run.warnings(), ["the program ended by itself, with exit code 3"]);
     let quiet = busybox().cmd(&["false"]).load();
     let run = Slim::build(&quiet, &[]).run().fails(5, "its log is empty");
@@ -59,17 +59,17 @@ fn programs_that_die_while_they_are_probed() {
     let run = Slim::build(&image, &kills).run();
     assert!(run.code() == 5 && run.stderr().contains("the program ended with exit code 9 "), "{}", run.stderr());
     // The last command may end it.
-    let run = Slim::observe(&image, &kills[..3]).run().ok();
+    let run = Slim::keep(&image, &kills[..3]).run().ok();
     assert_eq!(run.warnings(), ["the program ended by itself, with exit code 9"]);
 }
 
 #[test]
 fn the_log_is_shown_where_it_is_wanted() {
     let image = busybox().cmd(&["sh", "-c", "echo \"out $((6 * 7))\"; echo err >&2"]).load();
-    let run = Slim::observe(&image, &["--show-clogs"]).run().ok();
+    let run = Slim::keep(&image, &["--show-clogs"]).run().ok();
     let said = run.stderr();
     assert!(said.contains("| out 42\n") && said.contains("| err\n"), "{said}");
-    assert!(!Slim::observe(&image, &[]).run().ok().stderr().contains("out 42"));
+    assert!(!Slim::keep(&image, &[]).run().ok().stderr().contains("out 42"));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn standard_output_is_for_the_result() {
     let image = web().load();
     let tag = format!("{}:1", unique("tag"));
     let words = ["--tag", &tag, "--http-probe", "--exec", "true"];
-    let run = |more: &[&str]| Slim::observe(&image, &[&words[..], more].concat()).env("NO_COLOR", "1").run().ok();
+    let run = |more: &[&str]| Slim::keep(&image, &[&words[..], more].concat()).env("NO_COLOR", "1").run().ok();
     let quiet = run(&["--quiet"]);
     assert_eq!((quiet.stdout(), quiet.stderr()), (format!("{tag}\n"), String::new()));
     let json = run(&["--output-format", "json"]);

@@ -9,7 +9,7 @@ use crate::support::{Image, NO_HTTP, Run, Slim};
 /// Builds the slim image with no other words than these; what it does then is the test's to see.
 #[track_caller]
 pub(super) fn slim(image: &Image, words: &[&str]) -> Run {
-    Slim::observe(image, &[&[NO_HTTP], words].concat()).run().ok()
+    Slim::keep(image, &[&[NO_HTTP], words].concat()).run().ok()
 }
 
 /// What the slim image writes.

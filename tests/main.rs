@@ -1,7 +1,8 @@
 //! End to end: real containers, made of busybox and small programs, minified by the real executable.
 //!
 //! slim's own engine runs them, from files, unless a daemon is what is tested; what an engine can do in its own way is tested
-//! with both (`on_both_engines!`). Who tests what is seen or kept doesn't pay for a verification (`Slim::observe`).
+//! with both (`on_both_engines!`). A test of what is seen or kept doesn't pay for a
+//! verification (`Slim::observe`, `Slim::keep`).
 //!
 //! They need root, a Docker daemon, its client, `busybox` (static) and a C compiler; `tests/run` sees to all of that. A test
 //! whose engine is missing fails. Everything that a test makes in the daemon carries the name of its process, and is

@@ -129,7 +129,7 @@ fn every_tool_takes_what_is_written() {
 #[test]
 fn podman_keeps_the_health_check() {
     let image = shell("cat /etc/group").change("HEALTHCHECK --interval=7s CMD test -e /etc/group").load();
-    let run = Slim::observe(&image, &[NO_HTTP, "--output", "docker-archive:d.tar"]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP, "--output", "docker-archive:d.tar"]).run().ok();
     assert_eq!(output(&run, "docker-archive").get("manifest"), None);
     let storage = Storage::new();
     storage.run("podman", &["load", "--input", run.path("d.tar").to_str().unwrap()]);
@@ -147,7 +147,7 @@ fn the_files_are_the_same_each_time() {
     let name = Image::named(format!("{}:v1", unique("daemon")));
     let daemon = format!("docker-daemon:{}", name.name);
     let words = ["--http-probe", "--write-plan", &plan, "--output", &daemon, "--output", "docker-archive:gzip.tar"];
-    let first = Slim::observe(&image, &words).run().ok();
+    let first = Slim::keep(&image, &words).run().ok();
     let id = docker(&["image", "inspect", "-f", "{{.Id}}", &name.name]);
     assert_eq!(first.report()["result"]["tags"], json!([name.name]));
     assert!(!exists(&image.slim_name()), "it has the name that was asked for");

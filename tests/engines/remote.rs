@@ -15,7 +15,7 @@ fn a_daemon_behind_tcp() {
     let far = "tcp://127.0.0.1:2375";
     check(&image, Slim::build(&image, &["--http-probe"]).env("DOCKER_HOST", far).run());
     let run =
-        Slim::observe(&image, &["--http-probe", "--verbose", "--host", far]).env("DOCKER_HOST", "tcp://127.0.0.1:1").run().ok();
+        Slim::keep(&image, &["--http-probe", "--verbose", "--host", far]).env("DOCKER_HOST", "tcp://127.0.0.1:1").run().ok();
     assert!(run.stderr().contains("at tcp://127.0.0.1:2375\n"), "{}", run.stderr());
     let folder = tempfile::tempdir().unwrap();
     context(folder.path(), "far", far);
@@ -31,7 +31,7 @@ fn a_daemon_behind_tls() {
     let daemon =
         Daemon::docker(&["--host", far, "--tlsverify", "--tlscacert", &authority, "--tlscert", &certificate, "--tlskey", &key]);
     let image = web().load_in(&daemon.client);
-    let named = || Slim::observe(&image, &["--http-probe"]).env("DOCKER_HOST", far).env("DOCKER_TLS_VERIFY", "1");
+    let named = || Slim::keep(&image, &["--http-probe"]).env("DOCKER_HOST", far).env("DOCKER_TLS_VERIFY", "1");
     check(&image, named().env("DOCKER_CERT_PATH", &keys.path("")).run());
 
     let folder = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ fn a_daemon_behind_tls() {
 /// Builds with a context of that name, as the current one and by the variable.
 fn by_context(image: &Image, folder: &Path, name: &str) {
     let run = |variables: &[(&str, &str)]| {
-        let mut slim = Slim::observe(image, &["--http-probe", "--verbose"]);
+        let mut slim = Slim::keep(image, &["--http-probe", "--verbose"]);
         slim.command().env_remove("DOCKER_HOST").env("DOCKER_CONFIG", folder).envs(variables.iter().copied());
         check(image, slim.run())
     };

@@ -30,7 +30,7 @@ fn the_configuration_is_kept_field_by_field() {
         json!({"architecture": architecture(), "os": "linux", "config": {"Entrypoint": ["/bin/true"], "Cmd": [], "Labels": {}}});
     for config in [full, minimal, entrypoint] {
         let image = busybox().directory("/work", 0o755).directory("/data", 0o755).config(config.clone()).load();
-        Slim::observe(&image, &[NO_HTTP]).run().ok();
+        Slim::keep(&image, &[NO_HTTP]).run().ok();
         let slim = image.slim_name();
         assert_eq!(facts(&slim), facts(&image.name), "{config}");
         let history = docker(&["history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Comment}}", &slim]);
@@ -79,7 +79,7 @@ fn options_of_the_run_are_not_in_the_configuration() {
         "--ulimit",
         "nofile=100",
     ];
-    let run = Slim::observe(&image, &options).run().ok();
+    let run = Slim::keep(&image, &options).run().ok();
     assert_eq!(facts(&image.slim_name()), facts(&image.name));
     assert!(run.keeps("/bin/sh"), "the image's own command still works");
     same_behaviour(&image);
@@ -95,7 +95,7 @@ fn the_same_plan_gives_the_same_image() {
     let tags = [name("a"), name("b"), name("dated")];
     let build = |tag: &Image, epoch: &str| {
         let words = [NO_HTTP, "--tag", &tag.name, "--write-plan", "plan", "--observation-out", "seen"];
-        Slim::observe(&image, &words).env("SOURCE_DATE_EPOCH", epoch).run().ok()
+        Slim::keep(&image, &words).env("SOURCE_DATE_EPOCH", epoch).run().ok()
     };
     let runs = [build(&tags[0], ""), build(&tags[1], ""), build(&tags[2], "1000000000")];
     let [first, second, dated] = tags.each_ref().map(|tag| &tag.name[..]);
@@ -118,7 +118,7 @@ fn the_same_plan_gives_the_same_image() {
 fn plan_and_observation_are_complete_files() {
     let image = shell("cat /etc/group; cat /odd* /nothing").change("HEALTHCHECK CMD cat /etc/passwd").load();
     let words = [NO_HTTP, "--exec", "cat /etc/nsswitch.conf", "--write-plan", "plan", "--observation-out", "seen"];
-    let run = Slim::observe(&image, &words).run().ok();
+    let run = Slim::keep(&image, &words).run().ok();
     let report = run.report();
     let plan = slim::plan::Plan::from_json(&std::fs::read(run.path("plan")).unwrap()).unwrap();
     let planned: Vec<Vec<u8>> = plan.entries.iter().map(|kept| kept.path.clone()).collect();

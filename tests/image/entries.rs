@@ -99,7 +99,7 @@ fn kept_entries_are_exactly_as_in_the_image() {
     oddities(&mut image, "zoo");
     oddities(&mut image, "gone/zoo");
     let image = image.load();
-    let run = Slim::observe(&image, &[NO_HTTP, "--include-path", "/zoo/deep"]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP, "--include-path", "/zoo/deep"]).run().ok();
     let (fat, slim) = (exported(&image.name), exported(&image.slim_name()));
     assert_eq!(below(&slim, "zoo"), below(&fat, "zoo"));
     assert!(below(&fat, "zoo").len() > 70, "{:?}", paths(&fat));
@@ -143,7 +143,7 @@ fn what_the_run_changes_is_not_in_the_image() {
         image = image.file(&format!("/data/{name}"), format!("a {name}\n").as_bytes(), 0o644);
     }
     let image = image.load();
-    let run = Slim::observe(&image, &[NO_HTTP]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP]).run().ok();
     let (fat, slim) = (exported(&image.name), exported(&image.slim_name()));
     assert_eq!(run.report()["evidence"]["exit_code"], 0, "the program did all of it");
     assert_eq!(below(&slim, "data"), below(&fat, "data"));
@@ -165,7 +165,7 @@ fn layers_become_one_as_the_container_sees_them() {
          mkdir made && echo z >made/again && echo more >>name-2 && $b mv moved /d/other-name && $b chmod 4711 name-1\n\
          RUN cd /d && /bin/busybox chown 1000:2000 changed",
     );
-    let run = Slim::observe(&image, &[NO_HTTP]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP]).run().ok();
     let (fat, slim) = (exported(&image.name), exported(&image.slim_name()));
     assert_eq!(below(&slim, "d"), below(&fat, "d"), "{}", run.stderr());
     assert_eq!(below(&slim, "d").keys().filter(|path| path.starts_with(b"d/name-")).count(), 2);
@@ -186,7 +186,7 @@ fn what_the_engine_makes_is_not_in_the_layer() {
         "config": {"Cmd": ["/app"], "WorkingDir": "/srv/deep", "Volumes": {"/vol": {}, "/srv/a/vol": {}}},
     }));
     let image = image.load();
-    let slim = Slim::observe(&image, &[NO_HTTP, "--tmpfs", "/scratch", "--hostname", "other", "--add-host", "a:1.2.3.4"]);
+    let slim = Slim::keep(&image, &[NO_HTTP, "--tmpfs", "/scratch", "--hostname", "other", "--add-host", "a:1.2.3.4"]);
     let bind = format!("{}:/mnt/folder", slim.folder().display());
     let folder = slim.folder().join("x");
     std::fs::write(folder, "x").unwrap();
@@ -212,7 +212,7 @@ fn what_mounts_hide_is_in_the_image() {
     owned.set_gid(2000);
     add(&mut image, b"data/", &owned, &[("mtime", b"1234567890.5")], b"");
     let image = image.file("/data/seed", b"seed", 0o640).file("/data/unused", b"unused", 0o640).load();
-    let run = Slim::observe(&image, &[NO_HTTP, "--include-path", "/dev/mine", "--include-path", "/proc/version"]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP, "--include-path", "/dev/mine", "--include-path", "/proc/version"]).run().ok();
     let packed = entries(&image.slim_layer()[..]);
     let fat = exported(&image.name);
     for path in ["data", "data/seed", "dev/mine", "proc", "proc/version"] {
@@ -252,7 +252,7 @@ fn what_the_user_mounts_is_never_in_the_image() {
         .load();
     let volume = unique("volume");
     docker(&["run", "--rm", "-v", &format!("{volume}:/named"), &image.name, "sh", "-c", &format!("echo {secret} >/named/file")]);
-    let mut slim = Slim::observe(&image, &[NO_HTTP, "--observation-out", "seen.jsonl", "--write-plan", "plan.json"]);
+    let mut slim = Slim::keep(&image, &[NO_HTTP, "--observation-out", "seen.jsonl", "--write-plan", "plan.json"]);
     for name in ["secret", "default"] {
         std::fs::write(slim.folder().join(name), secret).unwrap();
     }

@@ -9,14 +9,14 @@ use crate::support::{Image, NO_HTTP, Slim, busybox, docker, docker_output, same_
 fn the_result_has_the_names_that_were_asked_for() {
     let image = shell("cat /etc/group").load();
     let tags = [name("one"), name("two")];
-    Slim::observe(&image, &[NO_HTTP, "--tag", &tags[0].name, "--tag", &tags[1].name]).run().ok();
+    Slim::keep(&image, &[NO_HTTP, "--tag", &tags[0].name, "--tag", &tags[1].name]).run().ok();
     assert_eq!(inspect(&tags[0].name, ".Id"), inspect(&tags[1].name, ".Id"));
     assert!(!docker_output(&["image", "inspect", &image.slim_name()]).status.success(), "only those");
 
     // `latest`, where no tag is given
     let (untagged, _) = tags[0].name.rsplit_once(':').unwrap();
     let latest = Image::named(format!("{untagged}:latest"));
-    Slim::observe(&image, &[NO_HTTP, "--tag", untagged]).run().ok();
+    Slim::keep(&image, &[NO_HTTP, "--tag", untagged]).run().ok();
     assert_eq!(inspect(&latest.name, ".Id"), inspect(&tags[0].name, ".Id"));
 
     // an id gives a name that leads back to it
@@ -31,7 +31,7 @@ fn the_result_has_the_names_that_were_asked_for() {
         assert_eq!(inspect(&by_id.name, ".Id"), inspect(&tags[0].name, ".Id"));
     }
     for (tag, problem) in [("Upper", "lower-case"), ("a:b@sha256:c", ""), ("a:-", "tag"), ("", "empty")] {
-        Slim::observe(&image, &[NO_HTTP, "--tag", tag]).run().fails(2, problem);
+        Slim::keep(&image, &[NO_HTTP, "--tag", tag]).run().fails(2, problem);
     }
 }
 
@@ -49,7 +49,7 @@ fn the_image_is_named_in_several_ways() {
 #[test]
 fn an_older_result_survives_a_build_that_fails() {
     let image = shell("cat /etc/group").load();
-    Slim::observe(&image, &[NO_HTTP]).run().ok();
+    Slim::keep(&image, &[NO_HTTP]).run().ok();
     let before = inspect(&image.slim_name(), ".Id");
     for (words, code, said) in [
         (&[NO_HTTP, "--include-path", "/missing"][..], 2, "`--include-path /missing`"),
@@ -57,7 +57,7 @@ fn an_older_result_survives_a_build_that_fails() {
         (&[NO_HTTP, "--exec", "/missing"], 6, "/missing"),
         (&["--http-probe", "--http-probe-retry-count", "0"], 5, "exit code 0"),
     ] {
-        let run = Slim::observe(&image, words).run().fails(code, said);
+        let run = Slim::keep(&image, words).run().fails(code, said);
         let outcome = &run.report()["outcome"];
         assert_eq!(outcome["exit_code"], code, "{outcome}");
         assert!(outcome["error"].as_str().unwrap().contains(said), "{outcome}");
@@ -70,7 +70,7 @@ fn an_older_result_survives_a_build_that_fails() {
 #[test]
 fn what_slim_made_is_not_made_again_by_accident() {
     let image = shell("cat /etc/group").load();
-    let run = Slim::observe(&image, &[NO_HTTP]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP]).run().ok();
     let slim = image.slim_name();
     assert!(run.stdout().contains(&slim));
     let before = inspect(&slim, ".Id");
@@ -92,7 +92,7 @@ fn what_cannot_be_used_is_refused_before_anything_is_started() {
     let other = if architecture() == "arm64" { "amd64" } else { "arm64" };
     let image = busybox().config(json!({"architecture": other, "os": "linux", "config": {"Cmd": ["/bin/true"]}})).load();
     let since = docker(&["info", "-f", "{{.SystemTime}}"]);
-    let run = Slim::observe(&image, &[NO_HTTP]).run().fails(4, other);
+    let run = Slim::keep(&image, &[NO_HTTP]).run().fails(4, other);
     assert!(run.stderr().contains(architecture()), "{}", run.stderr());
     let until = docker(&["info", "-f", "{{.SystemTime}}"]);
     let events = docker(&["events", "--since", &since, "--until", &until, "--filter", "event=create"]);

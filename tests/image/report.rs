@@ -12,7 +12,7 @@ fn the_report_accounts_for_every_entry() {
         .file("/srv/unused", b"unused", 0o644)
         .hard_link("/srv/other-name", "/srv/used")
         .load();
-    let run = Slim::observe(&image, &[NO_HTTP, "--env", "A=hidden", "--exec", "cat /etc/passwd"]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP, "--env", "A=hidden", "--exec", "cat /etc/passwd"]).run().ok();
     let report = run.report();
     assert_eq!(report["version"], 1);
     assert!(report["tool"].as_str().unwrap().starts_with("slim "));
@@ -73,11 +73,11 @@ fn the_report_accounts_for_every_entry() {
 fn the_report_goes_where_the_user_says() {
     let image = shell("cat /etc/group").load();
     let files = |run: &Run| std::fs::read_dir(run.path("")).unwrap().map(|file| file.unwrap().file_name()).collect::<Vec<_>>();
-    let run = Slim::observe(&image, &[NO_HTTP, "--report", "off"]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP, "--report", "off"]).run().ok();
     assert_eq!(files(&run), [""; 0], "nothing is written");
-    let run = Slim::observe(&image, &[NO_HTTP, "--report", "mine.json"]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP, "--report", "mine.json"]).run().ok();
     assert_eq!(files(&run), ["mine.json"]);
-    let run = Slim::observe(&image, &[NO_HTTP, "--report", "missing/folder/mine.json"]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP, "--report", "missing/folder/mine.json"]).run().ok();
     assert!(run.stderr().contains("missing/folder/mine.json"), "{}", run.stderr());
     assert_eq!(files(&run), [""; 0]);
     assert_eq!(inspect(&image.slim_name(), "len .RootFS.Layers"), "1");
@@ -87,16 +87,16 @@ fn the_report_goes_where_the_user_says() {
 fn the_result_is_told_as_it_was_asked_for() {
     let image = shell("cat /etc/group").load();
     let slim = image.slim_name();
-    let run = Slim::observe(&image, &[NO_HTTP, "--quiet"]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP, "--quiet"]).run().ok();
     assert_eq!((run.stdout(), run.stderr()), (format!("{slim}\n"), String::new()));
-    let run = Slim::observe(&image, &[NO_HTTP, "--output-format", "json"]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP, "--output-format", "json"]).run().ok();
     let told: Value = serde_json::from_str(&run.stdout()).unwrap();
     let report = run.report();
     assert_eq!((&told["image"], &told["tags"]), (&json!(image.name), &json!([slim])));
     assert_eq!((&told["id"], &told["entries_kept"]), (&report["result"]["id"], &report["result"]["entries"]));
     assert_eq!((&told["size_before"], &told["size_after"]), (&report["image"]["size"], &report["result"]["size"]));
     assert_eq!((&told["lost"], &told["entries_removed"]), (&json!(0), &report["removed"]["entries"]));
-    let run = Slim::observe(&image, &[NO_HTTP]).run().ok();
+    let run = Slim::keep(&image, &[NO_HTTP]).run().ok();
     for words in [&slim[..], "kept", "removed", " 0 lost", "times smaller", "docker run --rm"] {
         assert!(run.stdout().contains(words), "{words}: {}", run.stdout());
     }

@@ -46,7 +46,7 @@ fn paths_that_are_asked_for_are_kept() {
         (&["--include-path", "/app", "--exclude-pattern", "**/*.css"], &["/app/main", "/app/static/deep/b.js"]),
         (&["--include-path", "/app", "--exclude-pattern", "/app/static/**"], &["/app/main", "/opt/shared.css"]),
     ] {
-        let build = Slim::observe(&image, &[&[NO_HTTP], words].concat());
+        let build = Slim::keep(&image, &[&[NO_HTTP], words].concat());
         std::fs::write(build.folder().join("paths"), "# a comment\n\n/app/main\n/opt/with space\n/opt/sh*\n").unwrap();
         let run = build.run().ok();
         let removed: Vec<&str> = all.into_iter().filter(|path| !kept.contains(path)).collect();

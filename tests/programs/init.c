@@ -41,7 +41,7 @@ int main(void) {
         }
         _exit(4);
     }
-    int reaped[256] = {0}, status, stopping = 0;
+    int reaped[256] = {0}, status, stopping = 0, ready = 0;
     for (;;) {
         int got = sigwaitinfo(&signals, NULL);
         if (got != SIGCHLD && !stopping) {
@@ -50,8 +50,10 @@ int main(void) {
             kill(-1, SIGTERM);
         }
         while (waitpid(-1, &status, WNOHANG) > 0) reaped[WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status)]++;
-        if (reaped[4] && reaped[5] && !stopping) printf("ready\n");
-        if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD) break;
+        if (reaped[4] && reaped[5] && !ready++) printf("ready\n");
+        // Only a look: who ends right now is counted in the next turn.
+        siginfo_t info;
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD) break;
     }
     for (int code = 0; code < 256; code++)
         if (reaped[code]) printf("reaped with %d: %d\n", code, reaped[code]);

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use crate::support::{Builder, Engine, Image, Slim, compile, docker, on_both_engines};
+use crate::support::{Builder, Engine, Image, Slim, Shared, compile, docker, on_both_engines};
 
 const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\n";
 const GROUP: &[u8] = b"root:x:0:\nextra:x:2000:web,root\nweb:x:1000:\nlast:x:900:web\n";
@@ -38,6 +38,9 @@ pub fn image() -> Builder {
         .file("/etc/group", GROUP, 0o644)
         .directory("/tmp", 0o1777)
 }
+
+/// The same, which tells them whatever it is given.
+static FACTS: Shared = Shared::new(|| image().change(r#"ENTRYPOINT ["/facts"]"#));
 
 /// Lines of facts, less what is by chance: the container's random name and its address.
 fn lines(output: &str) -> Vec<String> {
@@ -132,7 +135,7 @@ pub fn compare_facts<'a>(
 }
 
 fn users(engine: Engine) {
-    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build_for(engine);
+    let image = FACTS.on(engine);
     for user in ["", "web", "1000", "5000", "5000:2000", "web:extra", "web:77", "root:web", "0:0"] {
         if user.is_empty() {
             compare(&image, &[]);
@@ -143,7 +146,7 @@ fn users(engine: Engine) {
 }
 
 fn capabilities(engine: Engine) {
-    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build_for(engine);
+    let image = FACTS.on(engine);
     for options in [
         &["--cap-drop", "ALL"][..],
         &["--cap-drop", "ALL", "--cap-add", "CHOWN", "--user", "web"],
@@ -158,7 +161,7 @@ fn capabilities(engine: Engine) {
 }
 
 fn security_options(engine: Engine) {
-    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build_for(engine);
+    let image = FACTS.on(engine);
     for options in [
         &["--security-opt", "no-new-privileges"][..],
         &["--security-opt", "no-new-privileges", "--user", "web"],
@@ -173,7 +176,7 @@ fn security_options(engine: Engine) {
 }
 
 fn surroundings(engine: Engine) {
-    let image = image().change(r#"ENTRYPOINT ["/facts"]"#).build_for(engine);
+    let image = FACTS.on(engine);
     for options in [
         &["--init"][..],
         &["--init", "--user", "web"],

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use slim::observe::observation::{Access, Observation, PathUse, Sense};
 
 use crate::support::{
-    Builder, Client, Engine, Image, NO_HTTP, Proxy, Running, Slim, behaviour, compile, docker, docker_output, entries, heavy, nightly,
+    Client, Engine, Image, NO_HTTP, Proxy, Running, Shared, Slim, behaviour, compile, docker, docker_output, entries, heavy, nightly,
     on_both_engines, unique,
 };
 
@@ -20,18 +20,19 @@ on_both_engines!(
     files_that_are_gone_and_pointers_to_nothing,
 );
 
-/// An image with this program as its entrypoint and `count` small files in /many.
-fn with_files(program: &[u8], count: usize, words: &[&str]) -> Builder {
-    let builder = Image::scratch().file("/program", program, 0o755).file("/before", b"", 0o644).directory("/tmp", 0o1777);
-    // What another file executes is another program, whose uses are told again.
-    let builder = builder.file("/again", program, 0o755);
-    let builder = (0..count).fold(builder, |image, number| image.file(&format!("/many/{number}"), b"x", 0o644));
-    builder.change(r#"ENTRYPOINT ["/program"]"#).cmd(words)
-}
+/// How many files there are to be used.
+const FILES: usize = 40_000;
 
-fn busy(count: usize) -> Builder {
-    with_files(&compile(include_str!("../programs/busy.c")), count, &[])
-}
+/// Programs that use many files, and those.
+static MANY: Shared = Shared::new(|| {
+    let (busy, patient) =
+        (compile(include_str!("../programs/busy.c")), compile(include_str!("../programs/patient.c")));
+    let image = Image::scratch().file("/program", &busy, 0o755).file("/patient", &patient, 0o755);
+    // What another file executes is another program, whose uses are told again.
+    let image = image.file("/again", &busy, 0o755).file("/before", b"", 0o644).directory("/tmp", 0o1777);
+    let image = (0..FILES).fold(image, |image, number| image.file(&format!("/many/{number}"), b"x", 0o644));
+    image.change(r#"ENTRYPOINT ["/program"]"#)
+});
 
 /// The numbers of the files in /many that this program used in this way.
 fn numbers(seen: &Observation, program: &str, access: Access, sense: Sense) -> BTreeSet<usize> {
@@ -67,10 +68,9 @@ fn complete(image: &Image, command: &str, sensor: &str) -> Observation {
 
 /// A million by each, in the nightly run.
 fn many_uses_by_the_target_and_many_by_a_command(engine: Engine) {
-    const FILES: usize = 40_000;
     let rounds = nightly(5, 25);
     let _turn = heavy();
-    let image = busy(FILES).build_for(engine);
+    let image = MANY.on(engine);
     let all: BTreeSet<usize> = (0..FILES).collect();
     let (target, command) = (format!("{FILES} {rounds} 4 stay"), format!("/again {FILES} {rounds} 4 join"));
     let words = [NO_HTTP, "--observation-out", "seen.jsonl", "--cmd", &target, "--exec", &command];
@@ -100,7 +100,7 @@ fn assert_last(seen: &Observation, program: &str, senses: &[Sense]) {
 
 fn the_last_moment_before_an_exit_counts(engine: Engine) {
     let _turn = heavy();
-    let image = busy(LAST).build_for(engine);
+    let image = MANY.on(engine);
     for end in ["exit", "exit_group"] {
         let seen = complete(&image, &format!("{LAST} 1 1 {end}"), "full");
         assert_last(&seen, "/program", &[Sense::Notify, Sense::Fanotify]);
@@ -116,7 +116,7 @@ fn the_last_moment_before_an_exit_counts(engine: Engine) {
 /// A command that kills itself, beside the target.
 fn the_last_moment_before_a_commands_kill_counts(engine: Engine) {
     let _turn = heavy();
-    let image = busy(LAST).build_for(engine);
+    let image = MANY.on(engine);
     let command = format!("/again {LAST} 1 1 kill");
     let words = [NO_HTTP, "--observation-out", "seen.jsonl", "--cmd", "1 1 1 stay", "--exec", &command];
     let seen = Slim::observe(&image, &words).run().ok().observation("seen.jsonl");
@@ -132,7 +132,7 @@ fn the_last_moment_before_a_commands_kill_counts(engine: Engine) {
 #[test]
 fn the_last_moment_before_a_kill_counts() {
     let _turn = heavy();
-    let image = busy(LAST).load();
+    let image = MANY.on(Engine::Docker);
     let label = format!("test={}", unique("label"));
     let target = format!("{LAST} 1 1 stay");
     let words = ["build", &image.name, NO_HTTP, "--label", &label, "--cmd", &target, "--observation-out", "seen.jsonl"];
@@ -158,11 +158,11 @@ fn container_that_says(label: &str, words: &str) -> String {
 /// Runs a program that uses many files while `stall` keeps the sensor's records from being read; it gets the running slim
 /// and what lets the program go on.
 fn stalled(variables: &[(&str, &str)], stall: impl FnOnce(&Running, &dyn Fn())) {
-    const FILES: usize = 40_000;
-    let image = with_files(&compile(include_str!("../programs/patient.c")), FILES, &[&FILES.to_string()]).load();
+    let image = MANY.on(Engine::Docker);
+    let files = FILES.to_string();
     let label = format!("test={}", unique("label"));
-    let words = ["build", &image.name, NO_HTTP, "--continue-after", "app-exit", "--label", &label];
-    let mut run = Running::start(&[&words[..], &["--verify=off", "--observation-out", "seen.jsonl"]].concat(), variables);
+    let words = ["build", &image.name, NO_HTTP, "--entrypoint", "/patient", "--cmd", &files, "--continue-after", "app-exit", "--label", &label];
+    let mut run = Running::start(&[&words[..], &NO_RESULT].concat(), variables);
     let container = container_that_says(&label, "ready");
     run.until_it_says("waiting until the program ends");
     stall(&run, &|| drop(docker(&["cp", "/dev/null", &format!("{container}:/tmp/go")])));
@@ -170,7 +170,7 @@ fn stalled(variables: &[(&str, &str)], stall: impl FnOnce(&Running, &dyn Fn())) 
     let seen = run.observation("seen.jsonl");
     assert_complete(&seen);
     for sense in [Sense::Notify, Sense::Fanotify] {
-        assert!(numbers(&seen, "/program", Access::Open, sense) == (0..FILES).collect(), "{sense:?}");
+        assert!(numbers(&seen, "/patient", Access::Open, sense) == (0..FILES).collect(), "{sense:?}");
     }
 }
 
@@ -205,7 +205,7 @@ fn files_that_are_gone_and_pointers_to_nothing(engine: Engine) {
     }
     let image = image.change(r#"ENTRYPOINT ["/program"]"#).build_for(engine);
     let words = [NO_HTTP, "--show-clogs", "--observation-out", "seen.jsonl"];
-    let run = Slim::observe(&image, &words).run().ok();
+    let run = Slim::keep(&image, &words).run().ok();
     let log: String = run.stderr().lines().filter_map(|line| line.strip_prefix("| ")).map(|line| format!("{line}\n")).collect();
     let (_, plain, _) = behaviour(&image.run(&[], &[]));
     assert_eq!(plain.matches("error 14").count(), 4, "{plain}");
@@ -256,11 +256,22 @@ fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Starts a build of an image whose program waits until it may open `PATIENT` files, and kills processes of its sensor.
-fn with_killed(image: &Image, victims: &[usize]) -> (Running, String) {
+/// A program that waits until it may use its files.
+static PATIENT: Shared = Shared::new(|| {
+    let image = Image::scratch().file("/program", &compile(include_str!("../programs/patient.c")), 0o755).file("/before", b"", 0o644);
+    let image = (0..2_000).fold(image, |image, number| image.file(&format!("/many/{number}"), b"x", 0o644));
+    image.directory("/tmp", 0o1777).change(r#"ENTRYPOINT ["/program"]"#)
+});
+
+/// Nothing is put into the daemon.
+const NO_RESULT: [&str; 5] = ["--verify=off", "--output", "docker-archive:result.tar", "--observation-out", "seen.jsonl"];
+
+/// Starts a build of an image whose program waits until it may use so many files, and kills processes of its sensor.
+fn with_killed(files: usize, victims: &[usize]) -> (Running, String) {
+    let (image, files) = (PATIENT.on(Engine::Docker), files.to_string());
     let label = format!("test={}", unique("label"));
-    let words = ["build", &image.name, NO_HTTP, "--continue-after", "app-exit", "--show-clogs", "--label", &label];
-    let run = Running::start(&[&words[..], &["--verify=off", "--observation-out", "seen.jsonl"]].concat(), &[]);
+    let words = ["build", &image.name, NO_HTTP, "--cmd", &files, "--continue-after", "app-exit", "--show-clogs", "--label", &label];
+    let run = Running::start(&[&words[..], &NO_RESULT].concat(), &[]);
     let container = container_that_says(&label, "ready");
     let processes = eventually("the monitor", || Some(monitors(&container)).filter(|processes| processes.len() == 2));
     for victim in victims {
@@ -276,18 +287,17 @@ const WORKER: usize = 1;
 #[test]
 fn a_killed_monitor_is_a_loss_and_the_program_works_on() {
     const FILES: usize = 2_000;
-    let program = compile(include_str!("../programs/patient.c"));
-    let image = with_files(&program, FILES, &[&FILES.to_string()]).load();
+    let _image = PATIENT.on(Engine::Docker);
     let go = |container: &str| docker(&["cp", "/dev/null", &format!("{container}:/tmp/go")]);
 
-    let (mut run, container) = with_killed(&image, &[WORKER]);
+    let (mut run, container) = with_killed(FILES, &[WORKER]);
     go(&container);
     assert_eq!(run.end(), 7, "{}", run.said());
     assert!(run.said().contains("the sensor died while the program ran"), "{}", run.said());
     assert!(run.said().contains(&format!("| opened {FILES}")), "the program was disturbed: {}", run.said());
 
     // Who only guards is not missed.
-    let (mut run, container) = with_killed(&image, &[GUARD]);
+    let (mut run, container) = with_killed(FILES, &[GUARD]);
     go(&container);
     assert_eq!(run.end(), 0, "{}", run.said());
     let seen = run.observation("seen.jsonl");
@@ -299,10 +309,9 @@ fn a_killed_monitor_is_a_loss_and_the_program_works_on() {
 #[test]
 fn a_killed_monitor_of_a_program_that_never_ends_is_a_loss() {
     // It is killed at last, which is not taken for the reason of the monitor's end.
-    let image = with_files(&compile(include_str!("../programs/patient.c")), 0, &["0"]).load();
-    let (mut run, _) = with_killed(&image, &[WORKER]);
+    let (mut run, _) = with_killed(0, &[WORKER]);
     assert_eq!(run.end(), 7, "{}", run.said());
-    let (mut run, _) = with_killed(&image, &[GUARD, WORKER]);
+    let (mut run, _) = with_killed(0, &[GUARD, WORKER]);
     assert_eq!(run.end(), 7, "{}", run.said());
     assert!(run.said().contains("the sensor ended while the program ran"), "{}", run.said());
 }

@@ -131,13 +131,19 @@ pub fn layer(image: &str) -> Vec<u8> {
     only_layer(&output(&["save", image]))
 }
 
-/// The one layer of an image as `docker save` writes it.
+/// The one layer of an image as `docker save` writes it, unpacked.
 #[track_caller]
 pub fn only_layer(archive: &[u8]) -> Vec<u8> {
     let (mut files, manifest) = saved(archive);
     let layers = manifest["Layers"].as_array().unwrap();
     assert_eq!(layers.len(), 1, "{layers:?}");
-    files.remove(layers[0].as_str().unwrap()).unwrap()
+    let layer = files.remove(layers[0].as_str().unwrap()).unwrap();
+    let mut unpacked = vec![];
+    match layer.starts_with(&[0x1f, 0x8b]) {
+        true => flate2::read::GzDecoder::new(&layer[..]).read_to_end(&mut unpacked).unwrap(),
+        false => return layer,
+    };
+    unpacked
 }
 
 /// The configuration of an image as `docker save` writes it.

@@ -289,6 +289,8 @@ impl Builder {
         header.set_mode(mode);
         header.set_uid(0);
         header.set_gid(0);
+        header.set_device_major(0).unwrap();
+        header.set_device_minor(0).unwrap();
         header.set_mtime(1_600_000_000);
         header.set_size(0);
         header

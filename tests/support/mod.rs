@@ -12,6 +12,7 @@ mod instructions;
 mod proxy;
 mod registry;
 mod running;
+mod shared;
 mod slim;
 mod times;
 
@@ -30,6 +31,7 @@ pub(crate) use image::on_both_engines;
 pub use proxy::Proxy;
 pub use registry::{Answer, Fake, Passage, Registry};
 pub use running::{Running, until};
+pub use shared::Shared;
 pub use slim::{NOWHERE, Run, Slim};
 pub use times::{heavy, nightly};
 

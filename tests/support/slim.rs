@@ -37,9 +37,14 @@ impl Slim {
         slim.env("XDG_CACHE_HOME", image.cache().to_str().unwrap()).env("DOCKER_HOST", NOWHERE)
     }
 
-    /// The same for tests of what is seen and what is kept, who don't pay for a verification.
-    pub fn observe(image: &Image, words: &[&str]) -> Slim {
+    /// The same for tests of what is kept, which don't pay for a verification.
+    pub fn keep(image: &Image, words: &[&str]) -> Slim {
         Slim::build(image, &[&["--verify=off"], words].concat())
+    }
+
+    /// The same for tests of what is seen, which don't pay for a result in a daemon either.
+    pub fn observe(image: &Image, words: &[&str]) -> Slim {
+        Slim::keep(image, &[&["--output", "docker-archive:result.tar", "--compression", "none"], words].concat())
     }
 
     /// Any command line.
