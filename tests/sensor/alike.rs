@@ -272,13 +272,9 @@ fn file_capabilities_count(engine: Engine) {
 }
 
 fn a_command_that_cannot_start_is_told_in_the_engines_words(engine: Engine) {
-    let builder = || {
-        image().file("/etc/facts", facts(), 0o755).file("/data", b"no program", 0o644).file("/garbage", b"\x7fELF", 0o755).file(
-            "/script",
-            b"#!/no/shell\n",
-            0o755,
-        )
-    };
+    let image = image().file("/etc/facts", facts(), 0o755).file("/data", b"no program", 0o644);
+    let image = image.file("/garbage", b"\x7fELF", 0o755).file("/script", b"#!/no/shell\n", 0o755);
+    let image = image.change("ENV PATH=:").change("WORKDIR /etc").build_for(engine);
     for (command, reason) in [
         ("/missing", "exec: \"/missing\": stat /missing: no such file or directory"),
         ("missing", "exec: \"missing\": executable file not found in $PATH"),
@@ -290,15 +286,13 @@ fn a_command_that_cannot_start_is_told_in_the_engines_words(engine: Engine) {
         ("/garbage", "exec /garbage: exec format error"),
         ("/script", "exec /script: no such file or directory"),
     ] {
-        let image = builder().change(&format!("CMD [\"{command}\"]")).change("ENV PATH=:").change("WORKDIR /etc").build_for(engine);
-        let plain = image.run(&[], &[]);
+        let plain = image.run(&[], &[command]);
         let said = String::from_utf8_lossy(&plain.stderr).into_owned();
         assert!(said.contains(reason), "{engine:?} says {said}");
-        Slim::build(&image, &["--http-probe=false"]).run().fails(5, reason);
+        Slim::build(&image, &["--http-probe=false", "--cmd", command]).run().fails(5, reason);
     }
-    let image = image().change(r#"CMD ["/facts"]"#).build_for(engine);
-    Slim::build(&image, &["--user", "nobody"]).run().fails(5, "unable to find user nobody: no matching entries in passwd file");
-    Slim::build(&image, &["--user", "web:none"]).run().fails(5, "unable to find group none: no matching entries in group file");
+    Slim::build(&image, &["--cmd", "/facts", "--user", "nobody"]).run().fails(5, "unable to find user nobody: no matching entries in passwd file");
+    Slim::build(&image, &["--cmd", "/facts", "--user", "web:none"]).run().fails(5, "unable to find group none: no matching entries in group file");
     if engine == Engine::Docker {
         let left = docker(&["ps", "-aq", "--filter", &format!("ancestor={}", image.name)]);
         assert_eq!(left, "");

@@ -1,8 +1,6 @@
 //! The list of system calls that a program uses lacks none that strace sees.
 
-use crate::support::{Engine, Image, NO_HTTP, Slim, compile, debian_tools, docker, on_both_engines};
-
-on_both_engines!(no_call_is_missing);
+use crate::support::{Image, NO_HTTP, Slim, compile, debian_tools, docker};
 
 /// Every call that a command makes, its children's included.
 fn traced(image: &Image, command: &[&str]) -> Vec<String> {
@@ -25,10 +23,11 @@ const PERL: &str = "use POSIX; use File::Temp; use IO::Socket; my $pid = fork //
 const NGINX: &str = "nginx -g 'daemon off;' & until perl -MIO::Socket -e 'my $s = IO::Socket::INET->new(\"127.0.0.1:80\") or exit 1; \
     print $s \"GET / HTTP/1.0\\r\\n\\r\\n\"; print <$s>'; do sleep 0.05; done; nginx -s reload; nginx -s stop; wait";
 
-fn no_call_is_missing(engine: Engine) {
+#[test]
+fn no_call_is_missing() {
     // Programs of each kind, and one that dies.
     let image = debian_tools(&[("deaths", &compile(include_str!("../programs/deaths.c")))], "");
-    let saved = (engine == Engine::Embedded).then(|| image.in_file());
+    let saved = image.in_file();
     for command in [
         &["sh", "-c", SHELL][..],
         &["python3", "-c", PYTHON],
@@ -37,14 +36,16 @@ fn no_call_is_missing(engine: Engine) {
         // Ends by a signal.
         &["/opt/deaths", "abort"],
     ] {
-        let words = ["--entrypoint", "", "--cmd", &serde_json::to_string(command).unwrap(), "--continue-after", "app-exit"];
-        let run = Slim::observe(saved.as_ref().unwrap_or(&image), &[&words[..], &[NO_HTTP]].concat()).run();
-        assert_eq!(run.code(), if command[0] == "/opt/deaths" { 5 } else { 0 }, "{command:?}: {}", run.stderr());
-        let report = run.report();
-        let known: Vec<&str> = report["syscalls"].as_array().unwrap().iter().map(|call| call.as_str().unwrap()).collect();
         let traced = traced(&image, command);
         assert!(traced.len() > 10 && traced.iter().any(|call| call == "execve"), "{command:?}: {traced:?}");
-        let missing: Vec<&String> = traced.iter().filter(|call| !known.contains(&call.as_str())).collect();
-        assert!(missing.is_empty(), "{command:?}: {missing:?} of {traced:?}");
+        let words = ["--entrypoint", "", "--cmd", &serde_json::to_string(command).unwrap(), "--continue-after", "app-exit"];
+        for image in [&saved, &image] {
+            let run = Slim::observe(image, &[&words[..], &[NO_HTTP]].concat()).run();
+            assert_eq!(run.code(), if command[0] == "/opt/deaths" { 5 } else { 0 }, "{command:?}: {}", run.stderr());
+            let report = run.report();
+            let known: Vec<&str> = report["syscalls"].as_array().unwrap().iter().map(|call| call.as_str().unwrap()).collect();
+            let missing: Vec<&String> = traced.iter().filter(|call| !known.contains(&call.as_str())).collect();
+            assert!(missing.is_empty(), "{command:?}, {:?}: {missing:?} of {traced:?}", image.engine());
+        }
     }
 }

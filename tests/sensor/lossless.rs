@@ -308,6 +308,9 @@ fn a_killed_monitor_is_a_loss_and_the_program_works_on() {
 
 #[test]
 fn a_killed_monitor_of_a_program_that_never_ends_is_a_loss() {
+    let _image = PATIENT.on(Engine::Docker);
+    // It is killed at last, which is not taken for the reason of the monitor's end.
+    let _image = PATIENT.on(Engine::Docker);
     // It is killed at last, which is not taken for the reason of the monitor's end.
     let (mut run, _) = with_killed(0, &[WORKER]);
     assert_eq!(run.end(), 7, "{}", run.said());

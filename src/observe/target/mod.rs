@@ -38,6 +38,8 @@ use crate::image::source::SourceImage;
 
 /// How long the end of a target that was killed may take to be told.
 const END_PATIENCE: Duration = Duration::from_secs(30);
+/// How long after the end of its monitor a container may go on before that is a loss.
+const UNTOLD_END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What goes wrong with a target.
 #[derive(Debug, thiserror::Error)]
@@ -313,7 +315,9 @@ impl Target {
     /// # Errors
     /// [`TargetError::Engine`]
     pub async fn ended(&self, recorder: &Recorder) -> Result<i64, TargetError> {
-        match tokio::time::timeout(END_PATIENCE, self.container.wait()).await {
+        // Without a word of an end the monitor died, of the container's end or alone.
+        let patience = if self.monitor.status().ended.is_some() { END_PATIENCE } else { UNTOLD_END_PATIENCE };
+        match tokio::time::timeout(patience, self.container.wait()).await {
             Ok(exit_code) => Ok(exit_code?),
             Err(_) => {
                 recorder.lose("the sensor ended while the program ran, which was killed then".to_owned());
