@@ -9,7 +9,9 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::support::{Image, behaviour, NO_HTTP, Run, Running, Slim, docker, docker_output, entries, heavy_web, shell, unique, web};
+use crate::support::{
+    Image, NO_HTTP, Run, Running, Slim, behaviour, docker, docker_output, entries, heavy_web, shell, unique, web,
+};
 
 /// Runs a tool that is not slim; its standard output.
 #[track_caller]

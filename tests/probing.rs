@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::{Builder, Engine, Image, NO_HTTP, Run, Slim, busybox, compile, docker, nightly, on_both_engines, shell, unique};
+use crate::support::{
+    Builder, Engine, Image, NO_HTTP, Run, Slim, busybox, compile, docker, nightly, on_both_engines, shell, unique,
+};
 
 on_both_engines!(
     by_default_an_exposed_port_that_answers_is_crawled,
@@ -406,7 +408,8 @@ fn a_health_check_is_run_until_it_succeeds(engine: Engine) {
 #[test]
 fn everything_has_its_place_in_the_order() {
     let image = web().dockerfile("HEALTHCHECK CMD [\"true\"]\nEXPOSE 8080").build();
-    let slim = Slim::observe(&image, &["--exec", "true", "--http-probe-cmd", "/", "--observation-out", "seen", "--exec", "echo a"]);
+    let slim =
+        Slim::observe(&image, &["--exec", "true", "--http-probe-cmd", "/", "--observation-out", "seen", "--exec", "echo a"]);
     let run = slim.run().ok();
     let seen = std::fs::read_to_string(run.path("seen")).unwrap();
     let records = seen.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

@@ -243,11 +243,8 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(50)).await;
             frame(&end)
         }));
-        let attached = Attached {
-            output: Box::pin(records),
-            input: Box::pin(tokio::io::sink()),
-            complaints: Complaints::default(),
-        };
+        let attached =
+            Attached { output: Box::pin(records), input: Box::pin(tokio::io::sink()), complaints: Complaints::default() };
         let (_exit_code, ending) = watch::channel(None);
         let monitor = Monitor::follow(attached, Ending::Embedded(ending), Recorder::default().feed(0));
         monitor.wait_for(|status| !status.sessions.is_empty()).await;

@@ -42,7 +42,8 @@ fn the_configuration_is_kept_field_by_field() {
 
 #[test]
 fn options_of_the_run_are_not_in_the_configuration() {
-    let image = shell("cat /etc/group").change("ENV A=b").change("EXPOSE 80").directory("/work", 0o755).change("LABEL a=b").load();
+    let image =
+        shell("cat /etc/group").change("ENV A=b").change("EXPOSE 80").directory("/work", 0o755).change("LABEL a=b").load();
     let options = [
         NO_HTTP,
         "--env",

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{architecture, inspect, rows};
-use crate::support::{
-    Builder, Entries, Image, NO_HTTP, Slim, compile, docker, entries, exported, same_behaviour, shell, unique,
-};
+use crate::support::{Builder, Entries, Image, NO_HTTP, Slim, compile, docker, entries, exported, same_behaviour, shell, unique};
 
 /// What a path's last part of an image's layer is compared by.
 fn below(entries: &Entries, directory: &str) -> Entries {

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use crate::support::{Builder, Engine, Image, Slim, Shared, compile, docker, on_both_engines};
+use crate::support::{Builder, Engine, Image, Shared, Slim, compile, docker, on_both_engines};
 
 const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\n";
 const GROUP: &[u8] = b"root:x:0:\nextra:x:2000:web,root\nweb:x:1000:\nlast:x:900:web\n";
@@ -203,13 +203,20 @@ fn what_the_image_says(engine: Engine) {
     compare(&plain().change(r#"ENTRYPOINT ["/facts"]"#).change(r#"CMD ["3", "word two"]"#).build_for(engine), &[]);
     compare(&plain().change(r#"CMD ["facts"]"#).build_for(engine), &[]);
     compare(
-        &plain().change(r#"CMD ["facts"]"#).change("ENV PATH=/nowhere:/etc/passwd::/bin").change("WORKDIR /srv").build_for(engine),
+        &plain()
+            .change(r#"CMD ["facts"]"#)
+            .change("ENV PATH=/nowhere:/etc/passwd::/bin")
+            .change("WORKDIR /srv")
+            .build_for(engine),
         &[],
     );
     compare(&plain().change(r#"CMD ["./facts"]"#).change("WORKDIR /bin").build_for(engine), &[]);
     compare(&plain().change(r#"CMD ["bin/../facts"]"#).build_for(engine), &[]);
     compare(&plain().change(r#"CMD ["/set-user-id"]"#).change("USER web").build_for(engine), &[]);
-    compare(&plain().change(r#"CMD ["/set-user-id"]"#).change("USER web").build_for(engine), &["--security-opt", "no-new-privileges"]);
+    compare(
+        &plain().change(r#"CMD ["/set-user-id"]"#).change("USER web").build_for(engine),
+        &["--security-opt", "no-new-privileges"],
+    );
     compare(&plain().change("CMD [\"/facts\", \"\", \"a\\nb\", \"\\u00e9\"]").build_for(engine), &[]);
 }
 
@@ -291,8 +298,12 @@ fn a_command_that_cannot_start_is_told_in_the_engines_words(engine: Engine) {
         assert!(said.contains(reason), "{engine:?} says {said}");
         Slim::build(&image, &["--http-probe=false", "--cmd", command]).run().fails(5, reason);
     }
-    Slim::build(&image, &["--cmd", "/facts", "--user", "nobody"]).run().fails(5, "unable to find user nobody: no matching entries in passwd file");
-    Slim::build(&image, &["--cmd", "/facts", "--user", "web:none"]).run().fails(5, "unable to find group none: no matching entries in group file");
+    Slim::build(&image, &["--cmd", "/facts", "--user", "nobody"])
+        .run()
+        .fails(5, "unable to find user nobody: no matching entries in passwd file");
+    Slim::build(&image, &["--cmd", "/facts", "--user", "web:none"])
+        .run()
+        .fails(5, "unable to find group none: no matching entries in group file");
     if engine == Engine::Docker {
         let left = docker(&["ps", "-aq", "--filter", &format!("ancestor={}", image.name)]);
         assert_eq!(left, "");

@@ -9,8 +9,8 @@ use nix::unistd::Pid;
 use slim::observe::observation::{Access, Observation, PathUse, Sense};
 
 use crate::support::{
-    Client, Engine, Image, NO_HTTP, Proxy, Running, Shared, Slim, behaviour, compile, docker, docker_output, entries, heavy, nightly,
-    on_both_engines, unique,
+    Client, Engine, Image, NO_HTTP, Proxy, Running, Shared, Slim, behaviour, compile, docker, docker_output, entries, heavy,
+    nightly, on_both_engines, unique,
 };
 
 on_both_engines!(
@@ -25,8 +25,7 @@ const FILES: usize = 40_000;
 
 /// Programs that use many files, and those.
 static MANY: Shared = Shared::new(|| {
-    let (busy, patient) =
-        (compile(include_str!("../programs/busy.c")), compile(include_str!("../programs/patient.c")));
+    let (busy, patient) = (compile(include_str!("../programs/busy.c")), compile(include_str!("../programs/patient.c")));
     let image = Image::scratch().file("/program", &busy, 0o755).file("/patient", &patient, 0o755);
     // What another file executes is another program, whose uses are told again.
     let image = image.file("/again", &busy, 0o755).file("/before", b"", 0o644).directory("/tmp", 0o1777);
@@ -50,17 +49,8 @@ fn assert_complete(seen: &Observation) {
 
 /// Runs the image to its end, in which nothing may be lost.
 fn complete(image: &Image, command: &str, sensor: &str) -> Observation {
-    let words = [
-        NO_HTTP,
-        "--sensor",
-        sensor,
-        "--continue-after",
-        "app-exit",
-        "--observation-out",
-        "seen.jsonl",
-        "--cmd",
-        command,
-    ];
+    let words =
+        [NO_HTTP, "--sensor", sensor, "--continue-after", "app-exit", "--observation-out", "seen.jsonl", "--cmd", command];
     let seen = Slim::observe(image, &words).run().ok().observation("seen.jsonl");
     assert_complete(&seen);
     seen
@@ -161,7 +151,19 @@ fn stalled(variables: &[(&str, &str)], stall: impl FnOnce(&Running, &dyn Fn())) 
     let image = MANY.on(Engine::Docker);
     let files = FILES.to_string();
     let label = format!("test={}", unique("label"));
-    let words = ["build", &image.name, NO_HTTP, "--entrypoint", "/patient", "--cmd", &files, "--continue-after", "app-exit", "--label", &label];
+    let words = [
+        "build",
+        &image.name,
+        NO_HTTP,
+        "--entrypoint",
+        "/patient",
+        "--cmd",
+        &files,
+        "--continue-after",
+        "app-exit",
+        "--label",
+        &label,
+    ];
     let mut run = Running::start(&[&words[..], &NO_RESULT].concat(), variables);
     let container = container_that_says(&label, "ready");
     run.until_it_says("waiting until the program ends");
@@ -258,7 +260,8 @@ fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
 
 /// A program that waits until it may use its files.
 static PATIENT: Shared = Shared::new(|| {
-    let image = Image::scratch().file("/program", &compile(include_str!("../programs/patient.c")), 0o755).file("/before", b"", 0o644);
+    let image =
+        Image::scratch().file("/program", &compile(include_str!("../programs/patient.c")), 0o755).file("/before", b"", 0o644);
     let image = (0..2_000).fold(image, |image, number| image.file(&format!("/many/{number}"), b"x", 0o644));
     image.directory("/tmp", 0o1777).change(r#"ENTRYPOINT ["/program"]"#)
 });
@@ -270,7 +273,8 @@ const NO_RESULT: [&str; 5] = ["--verify=off", "--output", "docker-archive:result
 fn with_killed(files: usize, victims: &[usize]) -> (Running, String) {
     let (image, files) = (PATIENT.on(Engine::Docker), files.to_string());
     let label = format!("test={}", unique("label"));
-    let words = ["build", &image.name, NO_HTTP, "--cmd", &files, "--continue-after", "app-exit", "--show-clogs", "--label", &label];
+    let words =
+        ["build", &image.name, NO_HTTP, "--cmd", &files, "--continue-after", "app-exit", "--show-clogs", "--label", &label];
     let run = Running::start(&[&words[..], &NO_RESULT].concat(), &[]);
     let container = container_that_says(&label, "ready");
     let processes = eventually("the monitor", || Some(monitors(&container)).filter(|processes| processes.len() == 2));

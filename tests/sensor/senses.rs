@@ -17,7 +17,10 @@ fn served() -> Builder {
 }
 
 fn notify_alone_needs_no_fanotify(engine: Engine) {
-    let run = Slim::observe(&ways::image().build_for(engine), &[NO_HTTP, "--sensor", "notify", "--observation-out", "seen.jsonl"]).run().ok();
+    let run =
+        Slim::observe(&ways::image().build_for(engine), &[NO_HTTP, "--sensor", "notify", "--observation-out", "seen.jsonl"])
+            .run()
+            .ok();
     let seen = run.observation("seen.jsonl");
     assert_eq!((seen.header.notify, &seen.header.fanotify), (true, &Fanotify::Off));
     assert_eq!(seen.header.options, ["--sensor notify"]);

@@ -103,7 +103,11 @@ fn stopped(image: &Image) -> (String, i64, f64) {
 fn an_init_that_demands_to_be_the_first_process(engine: Engine) {
     let program = compile(include_str!("../programs/init.c"));
     for signal in ["SIGTERM", "SIGUSR2"] {
-        let image = Image::scratch().file("/init", &program, 0o755).cmd(&["/init"]).change(&format!("STOPSIGNAL {signal}")).build_for(engine);
+        let image = Image::scratch()
+            .file("/init", &program, 0o755)
+            .cmd(&["/init"])
+            .change(&format!("STOPSIGNAL {signal}"))
+            .build_for(engine);
         let reference = reference(&image);
         let (log, code, seconds) = stopped(reference.as_ref().unwrap_or(&image));
         assert!(log.contains("reaped with 3: 1\nreaped with 4: 1\nreaped with 5: 1\nreaped with 143: 1"), "{log}");

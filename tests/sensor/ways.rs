@@ -301,7 +301,8 @@ fn what_is_loaded_is_seen(engine: Engine) {
     let script = "#!/usr/bin/env -S python3 -B -u\nimport ctypes; print(ctypes.CDLL('/opt/library.so').answer())\n";
     let image = debian_tools(&[("script", script.as_bytes()), ("library.so", &library)], "CMD [\"/opt/script\"]");
     let saved = (engine == Engine::Embedded).then(|| image.in_file());
-    let run = Slim::observe(saved.as_ref().unwrap_or(&image), &[NO_HTTP, "--show-clogs", "--observation-out", "seen.jsonl"]).run().ok();
+    let run =
+        Slim::observe(saved.as_ref().unwrap_or(&image), &[NO_HTTP, "--show-clogs", "--observation-out", "seen.jsonl"]).run().ok();
     assert!(run.stderr().contains("| 42\n"), "{}", run.stderr());
     let seen = run.observation("seen.jsonl");
     let (architecture, loader) = match cfg!(target_arch = "x86_64") {

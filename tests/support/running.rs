@@ -101,9 +101,8 @@ impl Running {
     /// What the daemon says of its containers.
     fn listed(&self) -> Vec<Value> {
         let own = format!("{}@", self.child.id());
-        let is_own = |container: &Value| {
-            container["Labels"]["slim.process"].as_str().is_some_and(|process| process.starts_with(&own))
-        };
+        let is_own =
+            |container: &Value| container["Labels"]["slim.process"].as_str().is_some_and(|process| process.starts_with(&own));
         Client::default().labelled("slim.run").into_iter().filter(is_own).collect()
     }
 

@@ -98,7 +98,8 @@ fn assert_tells(verification: &Value, probe: &str, path: &str) {
 fn a_lost_capability_is_seen_in_an_image_of_another_tool() {
     let (image, other) = (kinds::image().build(), kinds::image_without_capability().build());
     let verify = |path: &str| {
-        let words = ["verify", &other.source(), "--against", &image.source(), "--report", "report.json", "--http-probe-cmd", path];
+        let words =
+            ["verify", &other.source(), "--against", &image.source(), "--report", "report.json", "--http-probe-cmd", path];
         Slim::new(&words).run()
     };
     verify("/cgi-bin/template").ok();

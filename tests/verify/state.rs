@@ -12,11 +12,7 @@ fn counter() -> Builder {
     let script = "n=$(cat /data/starts 2>/dev/null); echo $((n + 1)) > /data/starts; \
         mkdir /tmp/www; echo \"start number $((n + 1))\" > /tmp/www/index.html; \
         touch -d '2020-01-01 00:00:00' /tmp/www/index.html; httpd -f -p 8080 -h /tmp/www";
-    busybox()
-        .link("/bin/touch", "busybox")
-        .directory("/data", 0o755)
-        .shell_cmd(&format!("({script})"))
-        .change("EXPOSE 8080")
+    busybox().link("/bin/touch", "busybox").directory("/data", 0o755).shell_cmd(&format!("({script})")).change("EXPOSE 8080")
 }
 
 /// Builds with a mount; each run answered the same.

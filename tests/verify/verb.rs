@@ -26,7 +26,8 @@ fn without_own_page() -> Builder {
 
 #[track_caller]
 fn verify(image: &Image, against: &str, words: &[&str]) -> Run {
-    Slim::with(&image.client, &[&["verify", &image.source(), "--against", against, "--output-format", "json"], words].concat()).run()
+    Slim::with(&image.client, &[&["verify", &image.source(), "--against", against, "--output-format", "json"], words].concat())
+        .run()
 }
 
 fn outcome(run: &Run) -> Value {
