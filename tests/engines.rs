@@ -2,6 +2,7 @@
 //! containers have other users, one behind TCP or TLS, Podman's. (Docker's that doesn't see our files is in
 //! [`super::daemon`].)
 
+mod containerd;
 mod docker;
 mod podman;
 mod remote;

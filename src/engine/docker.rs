@@ -23,6 +23,12 @@ use super::owner::Owner;
 /// How long the daemon may take to answer a request. Loading an image is one request.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// The type of driver that a daemon tells whose images are in containerd.
+const CONTAINERD_SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
+
+/// How a daemon begins to say the id of an image that was loaded without a name.
+const LOADED: &str = "Loaded image ID: ";
+
 /// How long the daemon may go on with a load that was cut off.
 const LOAD_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -181,6 +187,26 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Where a daemon keeps its images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageStore {
+    /// In its storage driver: an image's id is the digest of its configuration, and its layers are unpacked.
+    Driver,
+    /// In containerd: an image's id is the digest of its manifest or index, and its layers stay as they came.
+    Containerd,
+}
+
+impl ImageStore {
+    /// By what the daemon says of itself. Where its words aren't understood, the store is taken for a driver, as Podman's is.
+    async fn of(docker: &bollard::Docker) -> ImageStore {
+        let status = docker.info().await.ok().and_then(|info| info.driver_status).unwrap_or_default();
+        match status.iter().flatten().any(|word| word == CONTAINERD_SNAPSHOTTER) {
+            true => ImageStore::Containerd,
+            false => ImageStore::Driver,
+        }
+    }
+}
+
 /// A connected daemon.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -190,6 +216,8 @@ pub struct Engine {
     pub(super) created: Arc<AtomicU32>,
     /// What it is.
     pub kind: Kind,
+    /// Where its images are.
+    pub store: ImageStore,
     /// The daemon's own version, for the report.
     pub version: String,
     /// The architecture that it runs, in the words of images: `amd64`.
@@ -210,12 +238,14 @@ impl Engine {
         let answer = tokio::time::timeout(Duration::from_secs(30), docker.negotiate_version()).await;
         let silent = EngineError::Unreachable { host: host.clone(), reason: "no answer in 30 seconds".into() };
         let docker = answer.map_err(|_| silent)?.map_err(|error| unreachable(&error))?;
-        let version = docker.version().await.map_err(|error| unreachable(&error))?;
+        let (version, store) = tokio::join!(docker.version(), ImageStore::of(&docker));
+        let version = version.map_err(|error| unreachable(&error))?;
         Ok(Engine {
             docker,
             owner: Arc::new(owner),
             created: Arc::default(),
             kind: Kind::of(&version),
+            store,
             version: version.version.unwrap_or_default(),
             architecture: version.arch.unwrap_or_default(),
             host,
@@ -259,7 +289,11 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Refused`].
     pub async fn history(&self, image: &str) -> Result<Vec<History>, EngineError> {
-        let steps = self.docker.image_history(image).await.map_err(refused(format!("tell the history of image `{image}`")))?;
+        let steps = match self.docker.image_history(image).await {
+            // The containerd store says `null` of an image without a history.
+            Err(Api::JsonDataError { message, .. }) if message.starts_with("invalid type: null") => vec![],
+            other => other.map_err(refused(format!("tell the history of image `{image}`")))?,
+        };
         let step = |created_by| {
             let mut step = History::default();
             step.set_created_by(Some(created_by));
@@ -308,20 +342,22 @@ impl Engine {
         self.docker.export_image(id).map(move |part| part.map_err(refused(action.clone())))
     }
 
-    /// Loads an image from the stream of a docker-archive.
+    /// Loads an image without a name from the stream of a docker-archive; the id that the daemon gives it, where it says so.
     ///
     /// # Errors
     /// [`EngineError::Refused`], [`EngineError::NoSpace`].
-    pub async fn load<S>(&self, archive: S) -> Result<(), EngineError>
+    pub async fn load<S>(&self, archive: S) -> Result<Option<String>, EngineError>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
         let options = ImportImageOptionsBuilder::default().quiet(true).build();
         let mut steps = std::pin::pin!(self.docker.import_image(options, bollard::body_try_stream(archive), None));
+        let mut id = None;
         while let Some(step) = steps.next().await {
-            step.map_err(refused("load the slim image"))?;
+            let said = step.map_err(refused("load the slim image"))?.stream.unwrap_or_default();
+            id = said.lines().find_map(|line| line.strip_prefix(LOADED)).map(str::to_owned).or(id);
         }
-        Ok(())
+        Ok(id)
     }
 
     /// Names an image.

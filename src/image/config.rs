@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use oci_spec::image::{Digest, History, RootFs};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -156,18 +157,30 @@ pub fn created_at(epoch: i64) -> Result<String, TimeError> {
     time.format(&Rfc3339).map_err(|_| TimeError(epoch))
 }
 
-/// The configuration of the slim image of `source`, whose id is `source_id`: the same but for its layer, its history,
-/// and, where it is given, the time of its creation.
+/// The configuration of the slim image of `source`: the same but for its layer, its history, and, where it is given, the time
+/// of its creation. The history names the original by its layers, as ids differ from one image store to another.
 #[must_use]
-pub fn slim_config(source: &ImageConfig, source_id: &str, diff_id: &Digest, created: Option<String>) -> ImageConfig {
+pub fn slim_config(source: &ImageConfig, diff_id: &Digest, created: Option<String>) -> ImageConfig {
     let created = created.or_else(|| source.created.clone());
     let mut history = History::default();
     history.set_created(created.clone());
     history.set_created_by(Some(CREATED_BY.into()));
-    history.set_comment(Some(format!("slim {} from {source_id}", env!("CARGO_PKG_VERSION"))));
+    let from = chain_id(source.rootfs.diff_ids()).map(|id| format!(" from layers {id}")).unwrap_or_default();
+    history.set_comment(Some(format!("slim {}{from}", env!("CARGO_PKG_VERSION"))));
     let mut rootfs = RootFs::default();
     rootfs.set_diff_ids(vec![diff_id.to_string()]);
     ImageConfig { created, rootfs, history: vec![history], ..source.clone() }
+}
+
+/// The `ChainID` of layers, as the OCI image specification defines it: one digest for all of them. `None` without layers.
+#[must_use]
+pub fn chain_id(diff_ids: &[String]) -> Option<String> {
+    let (first, rest) = diff_ids.split_first()?;
+    let chained = |chain: String, diff_id: &String| {
+        let digest = Sha256::digest(format!("{chain} {diff_id}").as_bytes());
+        format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    };
+    Some(rest.iter().fold(first.clone(), chained))
 }
 
 impl ImageConfig {
@@ -251,13 +264,14 @@ pub(crate) mod tests {
 
     #[test]
     fn a_slim_image_differs_in_layer_and_history_only() {
-        let slim = slim_config(&source(), "sha256:feed", &diff_id(), None);
+        let slim = slim_config(&source(), &diff_id(), None);
+        let layers = chain_id(source().rootfs.diff_ids()).expect("it has layers");
         let mut expected = full();
         expected["rootfs"]["diff_ids"] = json!([diff_id().to_string()]);
         expected["history"] = json!([{
             "created": "2024-05-06T07:08:09.123456789Z",
             "created_by": "slim build",
-            "comment": concat!("slim ", env!("CARGO_PKG_VERSION"), " from sha256:feed"),
+            "comment": format!("slim {} from layers {layers}", env!("CARGO_PKG_VERSION")),
         }]);
         assert_eq!(serde_json::from_slice::<Value>(&slim.to_json()).expect("JSON"), expected);
         assert!(slim.is_slim());
@@ -265,9 +279,19 @@ pub(crate) mod tests {
         let mut built_on = slim.clone();
         built_on.history.extend(source().history);
         assert!(!built_on.is_slim());
-        let dated = slim_config(&source(), "sha256:feed", &diff_id(), created_at(1_700_000_000).ok());
+        let dated = slim_config(&source(), &diff_id(), created_at(1_700_000_000).ok());
         assert_eq!(dated.created.as_deref(), Some("2023-11-14T22:13:20Z"));
         assert_eq!(dated.history[0].created(), &dated.created);
+    }
+
+    /// As `printf '%s %s' CHAIN DIFF_ID | sha256sum` has it.
+    #[test]
+    fn layers_have_one_digest() {
+        let ids: Vec<String> = (1..=3).map(|number| format!("sha256:{number:064}")).collect();
+        assert_eq!(chain_id(&[]), None);
+        assert_eq!(chain_id(&ids[..1]).as_ref(), Some(&ids[0]));
+        let all = "sha256:af4149e65a6923bb39782a876ce40a7c3b08fc85ec732e9efcc661d9399016d0";
+        assert_eq!(chain_id(&ids).as_deref(), Some(all));
     }
 
     #[test]

@@ -115,7 +115,7 @@ mod tests {
         archive.layer().data(&[b'x'; 700]).expect("data");
         archive.layer().file_end().expect("end");
         let source = config::tests::source();
-        archive.finish(tags, |diff_id| slim_config(&source, "sha256:feed", diff_id, None)).expect("finish")
+        archive.finish(tags, |diff_id| slim_config(&source, diff_id, None)).expect("finish")
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! replaced by one in which the image takes the place of the one with the same tag, if any.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Digest;
@@ -146,18 +146,34 @@ fn add_layout(image: &Stored, entries: &[Entry], members: &mut Vec<Member>) -> i
     Ok(digest)
 }
 
-fn write_archive(image: &Stored, path: &Path, mut members: Vec<Member>, cancel: &Cancel) -> io::Result<()> {
+fn write_archive(image: &Stored, path: &Path, members: Vec<Member>, cancel: &Cancel) -> io::Result<()> {
+    write_file_atomically(path, |out| write_members(image, members, Cancellable { out, cancel }))
+}
+
+fn write_members(image: &Stored, mut members: Vec<Member>, mut out: impl Write) -> io::Result<()> {
     members.sort();
-    write_file_atomically(path, |out| {
-        let mut out = Cancellable { out, cancel };
-        for (name, content) in &members {
-            match content {
-                Some(content) => write_member(&mut out, name, content.len() as u64, &content[..])?,
-                None => write_member(&mut out, name, image.blob.size, content_of(image)?)?,
-            }
+    for (name, content) in &members {
+        match content {
+            Some(content) => write_member(&mut out, name, content.len() as u64, &content[..])?,
+            None => write_member(&mut out, name, image.blob.size, content_of(image)?)?,
         }
-        write_end(&mut out)
-    })
+    }
+    write_end(&mut out)?;
+    out.flush()
+}
+
+/// Writes the archive that a daemon loads into containerd, without a name. It is a layout in any case: then the image's id there
+/// is the digest of [`Stored::manifest`], which is known before it is loaded.
+pub(super) fn write_for_containerd(image: &Stored, out: impl Write) -> io::Result<()> {
+    let mut members = contents(image);
+    let (config, layer) = (blob_name(&image.packed.id), blob_name(&image.blob.digest));
+    members.push((DOCKER_MANIFEST.to_owned(), Some(layout::docker_manifest(&config, &[], &layer)?)));
+    let manifest = image.manifest()?;
+    let entry = layout::unnamed_entry(&manifest, &image.config);
+    members.push((INDEX.to_owned(), Some(layout::index(&[entry])?)));
+    members.push((LAYOUT.0.to_owned(), Some(LAYOUT.1.to_owned())));
+    members.push((blob_name(&digest_of(&manifest)), Some(manifest)));
+    write_members(image, members, out)
 }
 
 /// The compressed layer, from its beginning.

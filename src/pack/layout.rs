@@ -99,9 +99,14 @@ pub(super) fn descriptor(media_type: &'static str, digest: Digest, size: u64) ->
 pub(super) fn index_entry(manifest: &[u8], config: &ImageConfig, entry: &Entry) -> Descriptor {
     let mut annotations = BTreeMap::from([(TAG, entry.tag.clone())]);
     annotations.extend(entry.name.as_ref().map(|name| (NAME, full_name(name))));
+    Descriptor { annotations, ..unnamed_entry(manifest, config) }
+}
+
+/// What an index says of a manifest without a name.
+pub(super) fn unnamed_entry(manifest: &[u8], config: &ImageConfig) -> Descriptor {
     let ImageConfig { architecture, os, variant, .. } = config.clone();
     let platform = Some(Platform { architecture, os, variant });
-    Descriptor { annotations, platform, ..descriptor(MANIFEST_TYPE, digest_of(manifest), manifest.len() as u64) }
+    Descriptor { platform, ..descriptor(MANIFEST_TYPE, digest_of(manifest), manifest.len() as u64) }
 }
 
 /// The bytes of an index, its fields in the order that they have also after one was added to.

@@ -9,7 +9,9 @@ use tokio::sync::mpsc;
 
 use super::PackError;
 use super::archive::{ArchiveWriter, Packed};
+use super::files::write_for_containerd;
 use super::layer::{Layer, LayerWriter};
+use super::store::Stored;
 use crate::engine::docker::{Engine, EngineError};
 use crate::image::config::ImageConfig;
 use crate::image::read_files::{Piece, ReadError, ReadFiles};
@@ -75,7 +77,7 @@ impl Write for ToEngine {
 }
 
 /// Packs what `plan` keeps of `tree`, with bytes from `files`, and loads it without a name. `config` makes the
-/// configuration when the layer's digest is known. The files come back for the next image.
+/// configuration when the layer's digest is known. The id that the engine gives it; the files come back for the next image.
 ///
 /// # Errors
 /// [`LoadError`]
@@ -85,22 +87,52 @@ pub async fn load(
     plan: Arc<Plan>,
     mut files: Box<dyn ReadFiles>,
     config: impl FnOnce(&Digest) -> ImageConfig + Send + 'static,
-) -> Result<(Packed, Box<dyn ReadFiles>), LoadError> {
+) -> Result<(Packed, String, Box<dyn ReadFiles>), LoadError> {
+    let write = move |out: ToEngine| {
+        let packed = write(&tree, &plan, &mut *files, out, config)?;
+        Ok((packed.layer_size, (packed, files)))
+    };
+    let ((packed, files), id) = stream(engine, write).await?;
+    let id = id.unwrap_or_else(|| packed.id.to_string());
+    Ok((packed, id, files))
+}
+
+/// Loads a compressed image without a name into an engine whose images are in containerd, where it stays compressed. The id
+/// that the engine gives it: the digest of its manifest.
+///
+/// # Errors
+/// [`LoadError`]
+pub async fn load_compressed(engine: &Engine, image: Arc<Stored>) -> Result<String, LoadError> {
+    let manifest = image.manifest_digest().map_err(PackError::from)?;
+    let write = move |out: ToEngine| {
+        write_for_containerd(&image, out).map_err(PackError::from)?;
+        Ok((image.packed.layer_size, ()))
+    };
+    let ((), id) = stream(engine, write).await?;
+    Ok(id.unwrap_or_else(|| manifest.to_string()))
+}
+
+/// Streams to the engine what `write` writes; with what that gives, beside the bytes that the engine needs, comes the id that
+/// the engine tells.
+async fn stream<T: Send + 'static>(
+    engine: &Engine,
+    write: impl FnOnce(ToEngine) -> Result<(u64, T), LoadError> + Send + 'static,
+) -> Result<(T, Option<String>), LoadError> {
     let (chunks, mut received) = mpsc::channel(AHEAD);
     let writing = tokio::task::spawn_blocking(move || {
         let abort = chunks.clone();
-        let result = write(&tree, &plan, &mut *files, ToEngine { chunks, buffer: BytesMut::with_capacity(CHUNK) }, config);
+        let result = write(ToEngine { chunks, buffer: BytesMut::with_capacity(CHUNK) });
         if result.is_err() {
             // Without an error the daemon would take what came as all there is.
             let _ = abort.blocking_send(Err(io::Error::other("packing failed")));
         }
-        result.map(|packed| (packed, files))
+        result
     });
     let archive = futures_util::stream::poll_fn(move |context| received.poll_recv(context));
     let (loaded, written) = tokio::join!(engine.load(archive), writing);
     match (written.map_err(|error| LoadError::Aborted(error.to_string()))?, loaded) {
-        (Ok(made), Ok(())) => Ok(made),
-        (Ok((packed, _)), Err(EngineError::NoSpace(_))) => Err(LoadError::NoSpace { needed: packed.layer_size }),
+        (Ok((_, made)), Ok(id)) => Ok((made, id)),
+        (Ok((needed, _)), Err(EngineError::NoSpace(_))) => Err(LoadError::NoSpace { needed }),
         // The daemon stopped listening: its own words say why.
         (Err(LoadError::Pack(PackError::Write(_))), Err(error)) | (Ok(_), Err(error)) => Err(LoadError::Engine(error)),
         (Err(error), _) => Err(error),

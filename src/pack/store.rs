@@ -110,6 +110,14 @@ impl Stored {
         Ok(Stored { packed, blob, config, file })
     }
 
+    /// The digest of OCI's manifest.
+    ///
+    /// # Errors
+    /// None that can happen: it is written in memory.
+    pub fn manifest_digest(&self) -> io::Result<Digest> {
+        Ok(digest_of(&self.manifest()?))
+    }
+
     /// OCI's manifest.
     pub(super) fn manifest(&self) -> io::Result<Vec<u8>> {
         Ok(layout::manifest(&self.config.to_json(), self.blob.descriptor())?)

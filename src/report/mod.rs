@@ -105,7 +105,7 @@ pub struct ImageFacts {
     pub id: String,
     /// Such as `amd64`.
     pub architecture: String,
-    /// Bytes, as the engine counts them.
+    /// Bytes of what is in its files.
     pub size: u64,
     /// Files, directories and all else.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,8 +115,11 @@ pub struct ImageFacts {
 /// The slim image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ResultFacts {
-    /// `sha256:...`
+    /// `sha256:...`: the digest of its configuration.
     pub id: String,
+    /// What the engine that has it calls it, where that is something else: the digest of its manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_in_engine: Option<String>,
     /// Its names.
     pub tags: Vec<String>,
     /// Digest of its layer.

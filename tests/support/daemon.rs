@@ -5,8 +5,9 @@
 //! It ends with the thread that started it, also where that one is killed.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -34,6 +35,37 @@ ip link set lo up
 const FINISH: &str = "\
 trap 'kill $!' TERM
 while kill -0 $! 2>/dev/null; do wait $! || true; done
+";
+
+/// Docker's daemon of another release of Debian, whose unpacked packages are its root. That is a root in its own right: `runc
+/// exec` enters the mount namespace, where a directory that was merely changed into would not count.
+const NEWER_DOCKER: &str = "\
+mkdir root layer
+mount --make-rprivate /
+mount -t tmpfs none layer
+mkdir layer/upper layer/work
+mount -t overlay -o \"lowerdir=$2,upperdir=layer/upper,workdir=layer/work\" none root
+echo '{\"features\": {\"containerd-snapshotter\": true}}' >features.json
+mount -t proc none root/proc
+mount --rbind /sys root/sys
+mount --rbind /dev root/dev
+mount -t tmpfs none root/run
+for shared in /tmp \"${TMPDIR:-/tmp}\" \"$1\"; do
+    mkdir -p \"root$shared\"
+    mount --bind \"$shared\" \"root$shared\"
+done
+cd root
+pivot_root . .old
+exec /bin/sh -ec '
+umount -l /.old
+cd \"$1\"
+mount -t tmpfs -o mode=711 none data
+shift 2
+dockerd --data-root $PWD/data/storage --exec-root /run/docker --pidfile /run/docker.pid \
+    --exec-opt native.cgroupdriver=cgroupfs --config-file $PWD/features.json --host unix://$PWD/daemon.sock \"$@\" &
+trap \"kill $!\" TERM
+while kill -0 $! 2>/dev/null; do wait $! || true; done
+' sh \"$@\"
 ";
 
 /// Podman's service. Its containers get the limits that it has itself: it would raise them, for which root may lack
@@ -105,6 +137,18 @@ impl Daemon {
     /// Docker's, to whose containers root is somebody else on the machine.
     pub fn docker_with_other_users() -> Daemon {
         Daemon::start(&[OTHER_USERS, DOCKER].concat(), &["--userns-remap", "nobody:nogroup"])
+    }
+
+    /// The newest Docker that Debian has, its images in containerd, as a new installation of version 29 keeps them.
+    pub fn docker_with_containerd() -> Daemon {
+        static ENGINES: OnceLock<PathBuf> = OnceLock::new();
+        let engines = ENGINES.get_or_init(|| {
+            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/engines/forky");
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines/newer");
+            assert!(Command::new(script).arg("forky").arg(&directory).status().unwrap().success());
+            directory
+        });
+        Daemon::start(NEWER_DOCKER, &[engines.to_str().unwrap()])
     }
 
     /// Podman's.

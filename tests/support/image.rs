@@ -264,12 +264,14 @@ impl Drop for Image {
             return;
         }
         // Whatever comes of it: in the middle of a failing test nothing may panic.
-        let id = self.client.get(&format!("/images/{}/json", self.name))["Id"].clone();
+        let layers = self.client.get(&format!("/images/{}/json", self.name))["RootFS"]["Layers"].take();
+        let chain = slim::image::config::chain_id(&serde_json::from_value::<Vec<String>>(layers).unwrap_or_default());
         self.client.remove_image(&self.slim_name());
-        // What was built before the last time has lost its name; the history says what it was built from.
+        // What was built before the last time has lost its name; the history says of which layers it was built.
         let is_of_this = |image: &str| {
             let history = self.client.get(&format!("/images/{image}/history"));
-            id.as_str().is_some_and(|id| history[0]["Comment"].as_str().is_some_and(|comment| comment.contains(id)))
+            let comment = history[0]["Comment"].as_str().unwrap_or_default();
+            chain.as_ref().is_some_and(|chain| comment.contains(chain))
         };
         let unnamed = self.client.get("/images/json?filters=%7B%22dangling%22%3A%5B%22true%22%5D%7D");
         for image in unnamed.as_array().into_iter().flatten().filter_map(|image| image["Id"].as_str()) {

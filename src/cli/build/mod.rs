@@ -28,6 +28,7 @@ use super::progress::Progress;
 use super::request::BuildRequest;
 use super::sources::{Chosen, Search, find};
 use super::summary::Summary;
+use crate::engine::docker::ImageStore;
 use crate::engine::inject::{Program, ProgramError, own_architecture};
 use crate::engine::runtime::Runtime;
 use crate::engine::volumes::Copies;
@@ -138,6 +139,11 @@ impl Build<'_> {
         };
         if let Some(run) = &mut source.image.config.config {
             run.stop_timeout = opened.stop_timeout;
+        }
+        if self.engines.connected().is_some_and(|engine| engine.store == ImageStore::Containerd) {
+            // That store counts what is compressed.
+            source.image.size = local::content_size(&opened.tree);
+            self.report.image.iter_mut().for_each(|image| image.size = source.image.size);
         }
         let container = opened.container;
         let files = Files { reader: opened.reader, tree: Arc::new(opened.tree) };
@@ -258,13 +264,13 @@ impl Build<'_> {
         if let (Some(tree), Some(plan)) = (tree, plan) {
             self.report.entries = Some(Entries::new(tree, plan)?);
         }
-        if let Some(Product { packed, stored }) = product {
+        if let Some(Product { packed, stored, id }) = product {
             let outputs = match stored {
                 Some(stored) => self.write(stored, &source.tags).await?,
                 None => vec![],
             };
             let begun = Instant::now();
-            self.name(&packed, &source.tags, entries, outputs).await?;
+            self.name(&packed, id, &source.tags, entries, outputs).await?;
             self.report.took("tag", begun.elapsed().as_secs_f64());
         }
         failure.map_or(Ok(()), Err)
@@ -274,28 +280,29 @@ impl Build<'_> {
     async fn name(
         &mut self,
         packed: &Packed,
+        id_in_engine: Option<String>,
         names: &[Reference],
         entries: usize,
         mut outputs: Vec<OutputFacts>,
     ) -> Result<(), Failure> {
         let id = packed.id.to_string();
+        let id_in_engine = id_in_engine.filter(|_| self.engines.connected().is_some());
         let names = self.daemon_names(names);
         for name in &names {
-            self.engines.docker().await?.tag(&id, &name.name, name.tag.as_deref().unwrap_or("latest")).await?;
+            let named = id_in_engine.as_deref().unwrap_or(&id);
+            self.engines.docker().await?.tag(named, &name.name, name.tag.as_deref().unwrap_or("latest")).await?;
         }
         let tags: Vec<String> = names.iter().map(ToString::to_string).collect();
         if !tags.is_empty() {
-            self.engines.leftover.remove(&id);
+            self.engines.leftover.remove(id_in_engine.as_deref().unwrap_or(&id));
             let transport = "docker-daemon";
             let names = tags.clone();
             outputs.insert(0, OutputFacts { transport, path: None, names, manifest: None, compression: None, size: None });
         }
-        let in_engine = match self.engines.connected().filter(|_| !names.is_empty()) {
-            Some(engine) => engine.image(&id).await?.size.and_then(|size| u64::try_from(size).ok()),
-            None => None,
-        };
-        let size = in_engine.unwrap_or(packed.content_size);
-        self.report.result = Some(ResultFacts { id, tags, layer: packed.diff_id.to_string(), size, entries, outputs });
+        let size = packed.content_size;
+        let id_in_engine = id_in_engine.filter(|in_engine| *in_engine != id);
+        let layer = packed.diff_id.to_string();
+        self.report.result = Some(ResultFacts { id, id_in_engine, tags, layer, size, entries, outputs });
         Ok(())
     }
 }
@@ -316,4 +323,6 @@ struct Product {
     packed: Packed,
     /// On its way into files.
     stored: Option<Stored>,
+    /// What the engine that has it calls it.
+    id: Option<String>,
 }

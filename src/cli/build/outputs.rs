@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::packing::Configuration;
+use super::packing::{Configuration, Loaded};
 use super::{Build, Files, Product, Source};
 use crate::cli::failure::Failure;
 use crate::cli::meaning;
@@ -17,7 +17,6 @@ use crate::image::output::{FileOutput, Output, Shape};
 use crate::image::reference::Reference;
 use crate::image::transport::registry::Access;
 use crate::pack::PackError;
-use crate::pack::archive::Packed;
 use crate::pack::compression::Compression;
 use crate::pack::files::{self, FileError};
 use crate::pack::load::LoadError;
@@ -68,22 +67,22 @@ impl Build<'_> {
         if !self.output.is_for_daemon() {
             return self.store(source, files, plan, configuration, None).await;
         }
-        let (packed, files) = self.load(files, plan, configuration.clone()).await?;
-        self.store(source, files, plan, configuration, Some(packed)).await
+        let (loaded, files) = self.load(files, plan, configuration.clone()).await?;
+        self.store(source, files, plan, configuration, Some(loaded)).await
     }
 
-    /// Compresses the layer, where there are files to be written. `packed` is the image where it is in the engine already.
+    /// Compresses the layer, where there are files to be written. `loaded` is the image where it is in the engine already.
     pub(super) async fn store(
         &mut self,
         source: &Source,
         files: Files,
         plan: &Arc<Plan>,
         configuration: Configuration,
-        packed: Option<Packed>,
+        loaded: Option<Loaded>,
     ) -> Result<(Product, Files), Failure> {
         let Some(folder) = source.temporary.clone() else {
-            let packed = packed.ok_or_else(|| Failure::internal("the image goes nowhere".to_owned()))?;
-            return Ok((Product { packed, stored: None }, files));
+            let Loaded { packed, id } = loaded.ok_or_else(|| Failure::internal("the image goes nowhere".to_owned()))?;
+            return Ok((Product { packed, stored: None, id: Some(id) }, files));
         };
         let begun = Instant::now();
         self.progress.step("compressing");
@@ -102,15 +101,15 @@ impl Build<'_> {
             Ok::<_, Failure>((stored, Files { reader, tree }))
         });
         let (stored, files) = storing.await.map_err(|error| Failure::internal(error.to_string()))??;
-        if let Some(packed) = packed.filter(|packed| *packed != stored.packed) {
+        if let Some(loaded) = loaded.as_ref().filter(|loaded| loaded.packed != stored.packed) {
             let message = format!(
                 "the image is not reproducible: packed twice from one plan it is {} and {}; a content changed while it was read",
-                packed.id, stored.packed.id
+                loaded.packed.id, stored.packed.id
             );
             return Err(Failure { exit: Exit::Differs, message });
         }
         self.report.took("compress", begun.elapsed().as_secs_f64());
-        Ok((Product { packed: stored.packed.clone(), stored: Some(stored) }, files))
+        Ok((Product { packed: stored.packed.clone(), stored: Some(stored), id: loaded.map(|loaded| loaded.id) }, files))
     }
 
     /// Writes the files, then the registries, which others see; what is to be told of them.

@@ -5,18 +5,28 @@ use std::time::Instant;
 
 use super::{Build, Files, Made, Product, Source};
 use crate::cli::failure::Failure;
+use crate::engine::docker::ImageStore;
 use crate::exit::Exit;
 use crate::image::config::{ImageConfig, slim_config};
 use crate::image::local;
 use crate::image::location::FileSource;
 use crate::image::source::SourceImage;
 use crate::image::transport::platform::Platform;
+use crate::pack::PackError;
 use crate::pack::archive::Packed;
+use crate::pack::compression::Compression;
 use crate::pack::differ::first_difference;
 use crate::pack::digest_of;
-use crate::pack::load::{LoadError, load, write};
-use crate::pack::store::{self, Blob};
+use crate::pack::load::{LoadError, load, load_compressed, write};
+use crate::pack::store::{self, Blob, Cancel, Stored};
 use crate::plan::Plan;
+
+/// An image in the engine that runs it.
+pub(super) struct Loaded {
+    pub(super) packed: Packed,
+    /// What the engine calls it.
+    pub(super) id: String,
+}
 
 /// The label of what is tagged though it could not be verified.
 const UNVERIFIED: &str = "unverified";
@@ -25,7 +35,6 @@ const UNVERIFIED: &str = "unverified";
 #[derive(Clone)]
 pub(super) struct Configuration {
     source: ImageConfig,
-    id: String,
     created: Option<String>,
     /// Why it is not verified, for its label.
     unverified: Option<String>,
@@ -34,11 +43,11 @@ pub(super) struct Configuration {
 impl Configuration {
     pub(super) fn new(source: &Source, unverified: Option<String>) -> Configuration {
         let Source { image, created, .. } = source;
-        Configuration { source: image.config.clone(), id: image.id.clone(), created: created.clone(), unverified }
+        Configuration { source: image.config.clone(), created: created.clone(), unverified }
     }
 
     pub(super) fn make(&self, layer: &oci_spec::image::Digest) -> ImageConfig {
-        let mut config = slim_config(&self.source, &self.id, layer, self.created.clone());
+        let mut config = slim_config(&self.source, layer, self.created.clone());
         if let Some(reason) = &self.unverified {
             let labels = &mut config.config.get_or_insert_default().labels;
             labels.get_or_insert_default().insert(UNVERIFIED.to_owned(), reason.clone());
@@ -71,18 +80,18 @@ impl Build<'_> {
         source: &Source,
         files: Files,
         plan: &Arc<Plan>,
-    ) -> Result<(Packed, SourceImage, Files), Failure> {
+    ) -> Result<(Loaded, SourceImage, Files), Failure> {
         let configuration = Configuration::new(source, None);
-        let slim = |packed: &Packed| SourceImage {
-            id: packed.id.to_string(),
+        let slim = |packed: &Packed, id: &str| SourceImage {
+            id: id.to_owned(),
             config: configuration.make(&packed.diff_id),
             tags: vec![],
             ..source.image.clone()
         };
         if !source.chosen.is_embedded {
-            let (packed, files) = self.load(files, plan, configuration.clone()).await?;
-            let image = slim(&packed);
-            return Ok((packed, image, files));
+            let (loaded, files) = self.load(files, plan, configuration.clone()).await?;
+            let image = slim(&loaded.packed, &loaded.id);
+            return Ok((loaded, image, files));
         }
         let begun = Instant::now();
         self.progress.step("packing");
@@ -105,10 +114,11 @@ impl Build<'_> {
             Ok::<_, Failure>((packed, opened.place, Files { reader, tree }))
         });
         let (packed, place, files) = packing.await.map_err(|error| Failure::internal(error.to_string()))??;
-        let image = SourceImage { place, ..slim(&packed) };
+        let id = packed.id.to_string();
+        let image = SourceImage { place, ..slim(&packed, &id) };
         engine.admit(&image).await?;
         self.report.took("pack", begun.elapsed().as_secs_f64());
-        Ok((packed, image, files))
+        Ok((Loaded { packed, id }, image, files))
     }
 
     /// Packs, and loads the result into the daemon without a name.
@@ -117,9 +127,19 @@ impl Build<'_> {
         files: Files,
         plan: &Arc<Plan>,
         configuration: Configuration,
-    ) -> Result<(Packed, Files), Failure> {
+    ) -> Result<(Loaded, Files), Failure> {
         let begun = Instant::now();
         self.progress.step("packing");
+        let loaded = match self.engines.docker().await?.store {
+            ImageStore::Driver => self.load_plain(files, plan, configuration).await?,
+            ImageStore::Containerd => self.load_compressed(files, plan, configuration).await?,
+        };
+        self.report.took("pack", begun.elapsed().as_secs_f64());
+        Ok(loaded)
+    }
+
+    /// Streams the layer as it is: a storage driver unpacks it.
+    async fn load_plain(&self, files: Files, plan: &Arc<Plan>, configuration: Configuration) -> Result<(Loaded, Files), Failure> {
         let leftover = self.engines.leftover.clone();
         let config = move |layer: &oci_spec::image::Digest| {
             let config = configuration.make(layer);
@@ -128,9 +148,34 @@ impl Build<'_> {
             config
         };
         let Files { reader, tree } = files;
-        let (packed, reader) = load(self.engines.docker().await?, Arc::clone(&tree), Arc::clone(plan), reader, config).await?;
-        self.report.took("pack", begun.elapsed().as_secs_f64());
-        Ok((packed, Files { reader, tree }))
+        let engine = self.engines.docker().await?;
+        let (packed, id, reader) = load(engine, Arc::clone(&tree), Arc::clone(plan), reader, config).await?;
+        Ok((Loaded { packed, id }, Files { reader, tree }))
+    }
+
+    /// Compresses the layer first, as it stays in containerd as it is sent, and is pushed so.
+    async fn load_compressed(
+        &self,
+        files: Files,
+        plan: &Arc<Plan>,
+        configuration: Configuration,
+    ) -> Result<(Loaded, Files), Failure> {
+        let (plan, cancel) = (Arc::clone(plan), Cancel::default());
+        let _guard = cancel.guard();
+        let storing = tokio::task::spawn_blocking(move || {
+            let Files { mut reader, tree } = files;
+            let folder = std::env::temp_dir();
+            let config = |layer: &oci_spec::image::Digest| configuration.make(layer);
+            let stored = Stored::make(&tree, &plan, &mut *reader, Compression::default(), &folder, &cancel, config)?;
+            let manifest = stored.manifest_digest().map_err(PackError::from)?;
+            Ok::<_, LoadError>((stored, manifest, Files { reader, tree }))
+        });
+        let (stored, manifest, files) = storing.await.map_err(|error| Failure::internal(error.to_string()))??;
+        // From here on the daemon may have the image, also if we are cut off.
+        self.engines.leftover.add(manifest.to_string());
+        let packed = stored.packed.clone();
+        let id = load_compressed(self.engines.docker().await?, Arc::new(stored)).await?;
+        Ok((Loaded { packed, id }, files))
     }
 
     /// Where it was asked for: packs again, and fails where that makes another image.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::packing::Configuration;
+use super::packing::{Configuration, Loaded};
 use super::running::ready_in;
 use super::{Build, Files, Made, Product, Source};
 use crate::cli::failure::Failure;
@@ -20,7 +20,6 @@ use crate::image::source::SourceImage;
 use crate::image::tree::EntryId;
 use crate::observe::observation::{Access, Observation, PathUse};
 use crate::observe::run::{Observed, Probes};
-use crate::pack::archive::Packed;
 use crate::plan::{
     Addition, ExtendInput, Extended, Extras, KeepLookedAt, Missing, Plan, WidenInput, Widening, extend, missing, widen,
 };
@@ -114,18 +113,18 @@ impl Build<'_> {
         let (rules, refused) = (Widening::ALL.iter(), vec![]);
         let mut rounds = Rounds { verifier, originals, executed_before, rules, before_rule: None, refused };
         let begun = Instant::now();
-        let mut last: Option<Packed> = None;
+        let mut last: Option<Loaded> = None;
         loop {
             let round_begun = Instant::now();
-            let (packed, slim, returned) = self.pack(source, files, &plan).await?;
-            if let Some(last) = last.take().filter(|last| last.id != packed.id) {
+            let (loaded, slim, returned) = self.pack(source, files, &plan).await?;
+            if let Some(last) = last.take().filter(|last| last.id != loaded.id) {
                 self.discard(source, &last).await;
             }
             let mut trial = rounds.verifier.try_image(&slim).await?;
             let (next, returned) = self.judge(source, returned, (&slim, &plan), &mut rounds, &mut trial, verification).await?;
             files = returned;
             if let Some(round) = verification.rounds.last_mut() {
-                round.image = packed.id.to_string();
+                round.image = loaded.id.clone();
                 round.seconds = round_begun.elapsed().as_secs_f64();
             }
             verification.noise = trial.noise;
@@ -137,7 +136,7 @@ impl Build<'_> {
                     let (product, files) = match source.chosen.is_embedded {
                         true => self.produce(source, files, &plan, configuration).await?,
                         // It is in the daemon already.
-                        false => self.store(source, files, &plan, configuration, Some(packed)).await?,
+                        false => self.store(source, files, &plan, configuration, Some(loaded)).await?,
                     };
                     self.check_reproducible(source, files, &plan, &product).await?;
                     return Ok(product);
@@ -145,7 +144,7 @@ impl Build<'_> {
                 Next::Try(extended) => {
                     plan = extended;
                     made.plan = Some(Arc::clone(&plan));
-                    last = Some(packed);
+                    last = Some(loaded);
                 }
                 Next::GiveUp => {
                     self.report.took("verify", begun.elapsed().as_secs_f64());
@@ -313,11 +312,10 @@ impl Build<'_> {
     }
 
     /// Removes an image that was only tried.
-    async fn discard(&self, source: &Source, packed: &Packed) {
-        let id = packed.id.to_string();
+    async fn discard(&self, source: &Source, image: &Loaded) {
         match (self.engines.started().filter(|_| source.chosen.is_embedded), self.engines.connected()) {
-            (Some(embedded), _) => embedded.forget(&id),
-            (None, Some(engine)) if engine.discard(&id).await => self.engines.leftover.remove(&id),
+            (Some(embedded), _) => embedded.forget(&image.id),
+            (None, Some(engine)) if engine.discard(&image.id).await => self.engines.leftover.remove(&image.id),
             _ => {}
         }
     }
