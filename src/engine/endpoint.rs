@@ -1,5 +1,6 @@
 //! Which daemon is meant, in the order in which the docker command line looks: `--host`, `DOCKER_HOST`, the context that
-//! `DOCKER_CONTEXT` or the docker configuration names, the default socket; after those Podman's, which speaks the same API.
+//! `DOCKER_CONTEXT` or the docker configuration names; then Podman's variable `CONTAINER_HOST`; then the usual sockets: the
+//! machine's Docker, the user's own (rootless), Podman's, which speaks the same API.
 //!
 //! A context is a folder under `~/.docker/contexts`, named by the SHA-256 of its name: `meta/DIGEST/meta.json` says where
 //! the daemon is, `tls/DIGEST/docker/` may hold the client's key.
@@ -120,7 +121,10 @@ pub fn find(given: Option<&str>, surroundings: &dyn Surroundings) -> Result<Endp
     {
         return context_endpoint(folder, &context, surroundings);
     }
-    let (docker, podman) = (PathBuf::from(DOCKER_SOCKET), podman_socket(surroundings));
+    if let Some(host) = surroundings.variable("CONTAINER_HOST").filter(|host| !host.starts_with("ssh://")) {
+        return Ok(Endpoint { host, tls: None });
+    }
+    let (docker, podman) = (docker_socket(surroundings), podman_socket(surroundings));
     let is_podman = surroundings.exists(&podman) && !surroundings.exists(&docker);
     Ok(on_socket(if is_podman { &podman } else { &docker }))
 }
@@ -128,7 +132,14 @@ pub fn find(given: Option<&str>, surroundings: &dyn Surroundings) -> Result<Endp
 /// Where Docker and Podman are on a machine on which nothing else is said.
 #[must_use]
 pub fn usual(surroundings: &dyn Surroundings) -> [(Kind, Endpoint); 2] {
-    [(Kind::Docker, on_socket(Path::new(DOCKER_SOCKET))), (Kind::Podman, on_socket(&podman_socket(surroundings)))]
+    [(Kind::Docker, on_socket(&docker_socket(surroundings))), (Kind::Podman, on_socket(&podman_socket(surroundings)))]
+}
+
+/// The machine's daemon; the user's own (rootless), where there is only that.
+fn docker_socket(surroundings: &dyn Surroundings) -> PathBuf {
+    let shared = PathBuf::from(DOCKER_SOCKET);
+    let own = surroundings.variable("XDG_RUNTIME_DIR").map(|runtime| Path::new(&runtime).join("docker.sock"));
+    own.filter(|own| surroundings.exists(own) && !surroundings.exists(&shared)).unwrap_or(shared)
 }
 
 /// The user's own service; the machine's, where there is only that.
@@ -239,6 +250,7 @@ mod tests {
         let home = ("HOME", "/h");
         let contexts = [config, (meta.as_str(), meta_text), (tls.as_str(), "")];
         let context = Endpoint { host: "tcp://10.0.0.1:2376".into(), tls: Some(tls.clone().into()) };
+        let rootless = ("/r/docker.sock", "");
         let tcp = |tls: Option<&str>| Endpoint { host: "tcp://d:1".into(), tls: tls.map(PathBuf::from) };
         for (given, variables, files, expected) in [
             (Some("tcp://d:1"), &[home, ("DOCKER_HOST", "unix:///x")][..], &contexts[..], tcp(None)),
@@ -251,6 +263,11 @@ mod tests {
             (None, &[], &[], unix("/var/run/docker.sock")),
             (None, &[], &[("/run/podman/podman.sock", "")], unix("/run/podman/podman.sock")),
             (None, &[("XDG_RUNTIME_DIR", "/r")], &[("/r/podman/podman.sock", "")], unix("/r/podman/podman.sock")),
+            (None, &[("XDG_RUNTIME_DIR", "/r")], &[("/r/podman/podman.sock", ""), rootless], unix("/r/docker.sock")),
+            (None, &[("XDG_RUNTIME_DIR", "/r")], &[("/var/run/docker.sock", ""), rootless], unix("/var/run/docker.sock")),
+            (None, &[home, ("CONTAINER_HOST", "unix:///p")], &[rootless], unix("/p")),
+            (None, &[home, ("CONTAINER_HOST", "ssh://far/p")], &[], unix("/var/run/docker.sock")),
+            (None, &[home, ("CONTAINER_HOST", "unix:///p"), ("DOCKER_HOST", "unix:///x")], &[], unix("/x")),
             (None, &[], &[("/run/podman/podman.sock", ""), ("/var/run/docker.sock", "")], unix("/var/run/docker.sock")),
         ] {
             assert_eq!(find(given, &machine(variables, files)).unwrap(), expected, "{given:?} {variables:?}");
