@@ -135,12 +135,15 @@ fn contents(image: &Stored) -> Vec<Member> {
     vec![(blob_name(&image.packed.id), Some(image.config.to_json())), (blob_name(&image.blob.digest), None)]
 }
 
-/// What makes an archive a layout; the digest of its manifest.
+/// What makes an archive a layout; the digest of its manifest. Without entries it has no name there.
 fn add_layout(image: &Stored, entries: &[Entry], members: &mut Vec<Member>) -> io::Result<Digest> {
     let manifest = image.manifest()?;
     let digest = digest_of(&manifest);
-    let entries: Vec<_> = entries.iter().map(|entry| layout::index_entry(&manifest, &image.config, entry)).collect();
-    members.push((INDEX.to_owned(), Some(layout::index(&entries)?)));
+    let mut described: Vec<_> = entries.iter().map(|entry| layout::index_entry(&manifest, &image.config, entry)).collect();
+    if described.is_empty() {
+        described.push(layout::unnamed_entry(&manifest, &image.config));
+    }
+    members.push((INDEX.to_owned(), Some(layout::index(&described)?)));
     members.push((LAYOUT.0.to_owned(), Some(LAYOUT.1.to_owned())));
     members.push((blob_name(&digest), Some(manifest)));
     Ok(digest)
@@ -168,11 +171,7 @@ pub(super) fn write_for_containerd(image: &Stored, out: impl Write) -> io::Resul
     let mut members = contents(image);
     let (config, layer) = (blob_name(&image.packed.id), blob_name(&image.blob.digest));
     members.push((DOCKER_MANIFEST.to_owned(), Some(layout::docker_manifest(&config, &[], &layer)?)));
-    let manifest = image.manifest()?;
-    let entry = layout::unnamed_entry(&manifest, &image.config);
-    members.push((INDEX.to_owned(), Some(layout::index(&[entry])?)));
-    members.push((LAYOUT.0.to_owned(), Some(LAYOUT.1.to_owned())));
-    members.push((blob_name(&digest_of(&manifest)), Some(manifest)));
+    add_layout(image, &[], &mut members)?;
     write_members(image, members, out)
 }
 
