@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
@@ -115,7 +116,9 @@ pub fn large() -> Vec<u8> {
 pub fn debian_tools(programs: &[(&str, &[u8])], dockerfile: &str) -> Image {
     const TOOLS: &str = "slim-bench/tools:1";
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/debian-image");
-    assert!(Command::new(script).args(["tools", TOOLS]).status().unwrap().success());
+    // Who comes while it is made waits for it.
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| assert!(Command::new(script).args(["tools", TOOLS]).status().unwrap().success()));
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("opt")).unwrap();
     for (name, content) in programs {
