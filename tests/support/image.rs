@@ -267,15 +267,13 @@ impl Drop for Image {
             return;
         }
         // Whatever comes of it: in the middle of a failing test nothing may panic.
-        let layers = self.client.get(&format!("/images/{}/json", self.name))["RootFS"]["Layers"].take();
-        let chain = slim::image::config::chain_id(&serde_json::from_value::<Vec<String>>(layers).unwrap_or_default());
+        let created = |image: &str| self.client.get(&format!("/images/{image}/json"))["Created"].take();
+        let own = created(&self.name);
         self.client.remove_image(&self.slim_name());
-        // What was built before the last time has lost its name; the history says of which layers it was built.
-        let is_of_this = |image: &str| {
-            let history = self.client.get(&format!("/images/{image}/history"));
-            let comment = history[0]["Comment"].as_str().unwrap_or_default();
-            chain.as_ref().is_some_and(|chain| comment.contains(chain))
-        };
+        // What was built before the last time has lost its name; it has the time of its original, which no other image has but
+        // for those whose time is a test's own.
+        let is_unique = own.as_str().is_some_and(|time| time > "2020");
+        let is_of_this = |image: &str| is_unique && created(image) == own;
         let unnamed = self.client.get("/images/json?filters=%7B%22dangling%22%3A%5B%22true%22%5D%7D");
         for image in unnamed.as_array().into_iter().flatten().filter_map(|image| image["Id"].as_str()) {
             if is_of_this(image) {
