@@ -18,6 +18,9 @@ use crate::engine::workspace::Workspace;
 /// How long an engine that went away may take to come back.
 const RETURN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the containers of an image that a killed run left may take to be removed, by us or by another run.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Which engine runs the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum EngineChoice {
@@ -154,7 +157,8 @@ async fn sweep(engine: Option<&Engine>, progress: &Progress) {
     let containers = engine.sweep().await;
     let left = Workspace::sweep(&std::env::temp_dir());
     for image in &left.images {
-        engine.discard(image).await;
+        // Another run's sweep may be removing its container right now; after this one nobody knows of the image.
+        engine.discard(image, SWEEP_PATIENCE).await;
     }
     tell_swept(containers, left.directories, progress);
 }

@@ -369,11 +369,24 @@ impl Engine {
         self.docker.tag_image(id, Some(options)).await.map_err(refused(format!("tag the image as `{repository}:{tag}`")))
     }
 
-    /// Removes an image without a name that was only tried; whether it is gone: it is not while a container of it is.
-    pub async fn discard(&self, id: &str) -> bool {
+    /// Removes an image without a name that was only tried; whether it is gone: it is not while a container of it is, which is
+    /// waited for so long.
+    pub async fn discard(&self, id: &str, patience: Duration) -> bool {
         let named = self.docker.inspect_image(id).await.is_ok_and(|image| image.repo_tags.is_some_and(|tags| !tags.is_empty()));
-        let options = RemoveImageOptionsBuilder::default().build();
-        named || self.docker.remove_image(id, Some(options), None).await.is_ok()
+        if named {
+            return true;
+        }
+        let deadline = Instant::now() + patience;
+        loop {
+            let options = RemoveImageOptionsBuilder::default().build();
+            match self.docker.remove_image(id, Some(options), None).await {
+                Ok(_) => return true,
+                Err(error) if status(&error) == Some(409) && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(_) => return false,
+            }
+        }
     }
 
     /// Removes an image that was being loaded, and has no name; one that got a name meanwhile stays. The daemon goes on

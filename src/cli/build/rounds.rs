@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::packing::{Configuration, Loaded};
 use super::running::ready_in;
@@ -315,7 +315,7 @@ impl Build<'_> {
     async fn discard(&self, source: &Source, image: &Loaded) {
         match (self.engines.started().filter(|_| source.chosen.is_embedded), self.engines.connected()) {
             (Some(embedded), _) => embedded.forget(&image.id),
-            (None, Some(engine)) if engine.discard(&image.id).await => self.engines.leftover.remove(&image.id),
+            (None, Some(engine)) if engine.discard(&image.id, Duration::ZERO).await => self.engines.leftover.remove(&image.id),
             _ => {}
         }
     }
