@@ -286,15 +286,14 @@ impl Build<'_> {
         mut outputs: Vec<OutputFacts>,
     ) -> Result<(), Failure> {
         let id = packed.id.to_string();
-        let id_in_engine = id_in_engine.filter(|_| self.engines.connected().is_some());
+        let loaded = id_in_engine.as_deref().unwrap_or(&id);
         let names = self.daemon_names(names);
         for name in &names {
-            let named = id_in_engine.as_deref().unwrap_or(&id);
-            self.engines.docker().await?.tag(named, &name.name, name.tag.as_deref().unwrap_or("latest")).await?;
+            self.engines.docker().await?.tag(loaded, &name.name, name.tag.as_deref().unwrap_or("latest")).await?;
         }
         let tags: Vec<String> = names.iter().map(ToString::to_string).collect();
         if !tags.is_empty() {
-            self.engines.leftover.remove(id_in_engine.as_deref().unwrap_or(&id));
+            self.engines.leftover.remove(loaded);
             let transport = "docker-daemon";
             let names = tags.clone();
             outputs.insert(0, OutputFacts { transport, path: None, names, manifest: None, compression: None, size: None });
