@@ -8,6 +8,9 @@
 //!   link `/etc/mtab`), is at a place where the engine makes something, and is not older than the container, was added;
 //! * a directory on the way to such a place that is not older than the container was stamped.
 //!
+//! Some files are made anew by Docker's storage drivers, whatever the image has there, and by no other store. No container shows
+//! the image's own, so they count as added everywhere, and their directories as stamped: one plan makes one image.
+//!
 //! The rest is the image's. An image cannot hold anything newer than its containers but by lying about times, and such a
 //! lie costs it nothing but an empty file that the engine makes again.
 
@@ -27,6 +30,16 @@ const ALWAYS: [&[u8]; 11] = [
     b"/run/.containerenv",
     b"/sys",
 ];
+
+/// The modes that runc and crun give the directories that they mount over.
+const MADE_MODES: [u32; 2] = [0o755, 0o1755];
+
+/// What some stores replace, unless it is a directory.
+const REPLACED: [&[u8]; 6] =
+    [b"/.dockerenv", b"/dev/console", b"/etc/hostname", b"/etc/hosts", b"/etc/mtab", b"/etc/resolv.conf"];
+
+/// The directories of what is replaced.
+const STAMPED: [&[u8]; 2] = [b"/dev", b"/etc"];
 
 /// Seconds since 1970, and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,20 +95,25 @@ pub(super) fn find(
     let mut marks = Marks::default();
     // Backwards: what a directory holds is judged before the directory.
     for path in places.into_iter().rev() {
-        let Some(facts) = facts(&path).filter(|facts| !is_older(facts.modified, created)) else { continue };
-        let made = facts.by_root
-            && match &facts.what {
-                What::File { empty } => *empty,
-                What::Link(target) => path == b"/etc/mtab" && target == b"/proc/mounts",
-                What::Directory(names) => {
-                    let is_ours = |name: &Vec<u8>| {
-                        let child = join(&path, name);
-                        marks.added.contains(&child) || own.contains(&child)
-                    };
-                    path != b"/" && facts.mode == 0o755 && names.iter().all(is_ours)
-                }
-                What::Other => false,
-            };
+        let Some(facts) = facts(&path) else { continue };
+        let is_replaced = REPLACED.contains(&&*path) && !matches!(facts.what, What::Directory(_));
+        if is_older(facts.modified, created) && !is_replaced && !STAMPED.contains(&&*path) {
+            continue;
+        }
+        let made = is_replaced
+            || facts.by_root
+                && match &facts.what {
+                    What::File { empty } => *empty,
+                    What::Link(target) => path == b"/etc/mtab" && target == b"/proc/mounts",
+                    What::Directory(names) => {
+                        let is_ours = |name: &Vec<u8>| {
+                            let child = join(&path, name);
+                            marks.added.contains(&child) || own.contains(&child)
+                        };
+                        path != b"/" && MADE_MODES.contains(&facts.mode) && names.iter().all(is_ours)
+                    }
+                    What::Other => false,
+                };
         if made {
             marks.added.insert(path);
         } else if ways.contains(&path) && matches!(facts.what, What::Directory(_)) {
@@ -228,12 +246,8 @@ mod tests {
     #[test]
     fn what_an_image_has_stays() {
         for line in [
-            "/etc/hosts",                  // older
-            "/etc/hosts new full",         // with content
-            "/etc/hosts new user",         // of another owner
-            "/etc/mtab new -> ../mounts",  // another link
-            "/etc/hosts new -> /etc/mtab", // a link where a file is made
             "/etc/passwd new",             // not one of the engine's names
+            "/etc/hosts/ new mode=700",    // a directory where a file is made
             "/proc/ new mode=700",         // other permissions
             "/data/ new user",             // a VOLUME with an owner
             "/data/",                      // a VOLUME that is empty in the image
@@ -242,6 +256,27 @@ mod tests {
         ] {
             assert_eq!(marks(&[line], &["/data"], &[]).0, [""; 0], "{line}");
         }
+    }
+
+    /// Regression: of an image that a container was committed to, Docker's containerd store shows these, and its storage driver
+    /// doesn't, so that one plan made two images.
+    #[test]
+    fn what_some_stores_replace_is_never_the_images() {
+        for line in [
+            "/etc/hosts",
+            "/etc/hosts new full",
+            "/etc/hosts user",
+            "/etc/mtab -> ../mounts",
+            "/etc/hosts -> /etc/mtab",
+            "/.dockerenv full",
+            "/dev/console",
+        ] {
+            let path = line.split(' ').next().unwrap();
+            assert_eq!(marks(&[line], &[], &[]).0, [path], "{line}");
+        }
+        let (added, stamped) = marks(&["/ new", "/dev/", "/dev/console", "/etc/", "/etc/hosts", "/etc/passwd"], &[], &[]);
+        assert_eq!(added, ["/dev", "/dev/console", "/etc/hosts"]);
+        assert_eq!(stamped, ["/", "/etc"]);
     }
 
     #[test]
@@ -258,6 +293,14 @@ mod tests {
         assert_eq!((added, stamped), (vec![], vec!["/".to_string(), "/opt".into()]));
         let (added, _) = marks(&["/ new", "/opt/ new", "/opt/.slim-1/ new"], &[], &["/opt/.slim-1"]);
         assert_eq!(added, ["/opt"]);
+    }
+
+    /// Regression: with Podman of a user all that crun had made was taken for the image's.
+    #[test]
+    fn what_crun_makes_is_sticky() {
+        let tree = ["/ new", "/data/ new mode=1755", "/var/ new mode=1755", "/var/tmp/ new mode=1755", "/own/ mode=1755"];
+        let (added, stamped) = marks(&tree, &["/data", "/var/tmp", "/own"], &[]);
+        assert_eq!((added, stamped), (["/data", "/var", "/var/tmp"].map(str::to_owned).to_vec(), vec!["/".to_owned()]));
     }
 
     #[test]
