@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use crate::machine;
+
 /// One instruction of a classic BPF program.
 pub(crate) use libc::sock_filter as Instruction;
 
@@ -381,6 +383,14 @@ pub(crate) fn read_memory(process: i32, address: u64, buffer: &mut [u8]) -> io::
         Err(Errno::EPERM) => read_memory_file(process, address, buffer),
         other => Ok(other?),
     }
+}
+
+/// Why the memory of a process can't be read, whatever is asked for; `None` where it can.
+pub(crate) fn memory_refusal(process: i32) -> Option<String> {
+    // Whoever may read is told that nothing is at this address.
+    let error = read_memory(process, 1, &mut [0]).err()?;
+    let reason = || machine::memory().unwrap_or_else(|| format!("the kernel lets nobody read a program's memory here ({error})"));
+    (error.kind() == io::ErrorKind::PermissionDenied).then(reason)
 }
 
 /// As [`read_memory`], with its errors.

@@ -11,6 +11,7 @@ mod filter;
 mod handshake;
 pub mod identity;
 mod kernel;
+pub mod machine;
 pub mod monitor;
 mod mountinfo;
 pub mod packer;

@@ -1,7 +1,7 @@
 //! How a step's error becomes an exit code and a message.
 
-use crate::engine::docker::EngineError;
 use crate::engine::embedded::{EmbeddedError, RunnerError};
+use crate::engine::error::EngineError;
 use crate::engine::inject::ProgramError;
 use crate::exit::Exit;
 use crate::image::local::LocalError;
@@ -39,7 +39,7 @@ impl Failure {
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Failure {
         let exit = match error {
-            EngineError::NoImage(_) | EngineError::Pull { .. } => Exit::Image,
+            EngineError::NoImage { .. } | EngineError::Pull { .. } => Exit::Image,
             _ => Exit::Engine,
         };
         Failure { exit, message: error.to_string() }
@@ -123,9 +123,9 @@ impl From<ObserveError> for Failure {
             return error.into();
         }
         let exit = match &error {
-            ObserveError::Target(TargetError::Engine(_) | TargetError::Monitor(_) | TargetError::NoFanotify { .. }) => {
-                Exit::Engine
-            }
+            ObserveError::Target(
+                TargetError::Engine(_) | TargetError::Monitor(_) | TargetError::Blind(_) | TargetError::NoFanotify { .. },
+            ) => Exit::Engine,
             ObserveError::Target(TargetError::NoCommand) => Exit::Usage,
             ObserveError::Target(_) | ObserveError::Died { .. } => Exit::Target,
             ObserveError::NotReady { .. }

@@ -22,6 +22,8 @@ pub struct Status {
     pub greeted: bool,
     /// What fanotify sees, once that is known.
     pub fanotify: Option<Fanotify>,
+    /// Why it can see nothing.
+    pub blind: Option<String>,
     /// The phase that the monitor has confirmed.
     pub phase: Option<u32>,
     /// Sockets on which processes of the container listen.
@@ -202,6 +204,7 @@ fn take_records(
                 now.greeted = version == VERSION;
                 now.fanotify = Some(fanotify);
             }
+            Record::Blind(reason) => now.blind = Some(reason),
             Record::Phase(phase) => now.phase = Some(phase),
             Record::Listening(listening) => now.listening = listening,
             Record::Session { session, name, .. } => drop(now.sessions.insert(session, Session { name, end: None })),

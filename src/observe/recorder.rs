@@ -184,7 +184,8 @@ impl Feed {
                 sum.opens += counters.opens;
                 sum.lost += counters.lost;
             }
-            Record::Listening(_) | Record::Signals(_) | Record::Session { .. } | Record::SessionEnd { .. } => {}
+            Record::Listening(_) | Record::Signals(_) | Record::Blind(_) | Record::Session { .. } | Record::SessionEnd { .. } => {
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ use super::message::{Event, Failure, Family, Request, receive, send};
 use super::process::{OfHelper, Report, Role, become_program};
 use super::spec::{ContainerSpec, Ids, Network, ProcessSpec};
 use super::{devices, mounts, owners, root, tree};
-use crate::kernel;
+use crate::{kernel, machine};
 
 /// Exit status where the container is the cause.
 const FAILED: i32 = 125;
@@ -102,8 +102,12 @@ impl<'a> Helper<'a> {
         let signals = SignalFd::with_flags(&mask, flags).during(|| "watch for the ends of processes")?;
         enter_user_namespace(control, &spec)?;
         let flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
-        let advice = "run as root, in a container with `--cap-add SYS_ADMIN`";
-        unshare(flags).during(|| "make namespaces").map_err(|error| error.advice(advice))?;
+        // A user namespace can be had and give no rights.
+        let advice = || match spec.ids {
+            Ids::Same => "run as root, in a container with `--cap-add SYS_ADMIN`".to_owned(),
+            Ids::Single | Ids::Mapped => machine::user_namespaces(),
+        };
+        unshare(flags).during(|| "make namespaces").map_err(|error| error.advice(advice()))?;
         let mut fallbacks = vec![];
         enter_network(&mut spec, &mut fallbacks)?;
         nix::unistd::sethostname(&spec.hostname).during(|| format!("take the host name `{}`", spec.hostname))?;
@@ -361,9 +365,8 @@ fn make(spec: &ContainerSpec, of_helper: &OfHelper) -> Result<(), SetUpError> {
 
 /// A namespace in which we are root, for whoever is not.
 fn enter_user_namespace(control: &OwnedFd, spec: &ContainerSpec) -> Result<(), SetUpError> {
-    let refused = "allow user namespaces (sysctls `user.max_user_namespaces`, `kernel.unprivileged_userns_clone`, \
-                   `kernel.apparmor_restrict_unprivileged_userns`; in a container `--security-opt seccomp=unconfined`), or run as root";
-    let enter = || unshare(CloneFlags::CLONE_NEWUSER).during(|| "make a user namespace").map_err(|error| error.advice(refused));
+    let refused = |error: SetUpError| error.advice(machine::user_namespaces());
+    let enter = || unshare(CloneFlags::CLONE_NEWUSER).during(|| "make a user namespace").map_err(refused);
     let (uid, gid) = (Uid::effective(), Gid::effective());
     match spec.ids {
         Ids::Same => return Ok(()),

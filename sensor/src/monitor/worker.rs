@@ -71,6 +71,9 @@ pub(super) fn run(options: &Options, slots: Slots, from_guard: &OwnedFd) -> i32 
         if kernel::set_synchronous_wake_up(listener.as_fd()).is_err() {
             shared.telling.note_once("this kernel has no synchronous wake-up for seccomp (before 6.6): the target runs slower");
         }
+        if let Some(reason) = kernel::memory_refusal(pid) {
+            shared.telling.tell(&Record::Blind(reason));
+        }
         shared.telling.tell(&Record::Session { session: session + 1, name, pid: place::number_inside(pid) });
         let shared = Arc::clone(&shared);
         watches.push(thread::spawn(move || {

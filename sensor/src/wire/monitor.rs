@@ -125,6 +125,8 @@ pub enum Record {
         /// The stub itself ended: it could not start the program.
         start_failed: bool,
     },
+    /// Nothing can be seen, for this reason.
+    Blind(String),
     /// Something about this kernel or container that is no loss; in words.
     Note(String),
     /// Signals that would have an effect on the container's first process now: those that it catches, has blocked, or

@@ -57,6 +57,9 @@ impl Tier {
     /// Whether what runs in its containers can be watched; else why not.
     pub(super) fn lets_watch(self) -> Result<(), String> {
         const SYS_PTRACE: u64 = 1 << 19;
+        if let Some(reason) = slim_sensor::machine::memory() {
+            return Err(reason);
+        }
         // Who made a user namespace may do anything to what is in it.
         if self != Tier::Root {
             return Ok(());

@@ -26,8 +26,8 @@ use super::observation::Mount;
 use super::recorder::{Feed, Recorder};
 use super::sensor::Sensor;
 use crate::engine::container::{Attached, Input, Parts};
-use crate::engine::docker::EngineError;
 use crate::engine::embedded::EmbeddedError;
+use crate::engine::error::EngineError;
 use crate::engine::options::RunOptions;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::security::Seccomp;
@@ -68,6 +68,9 @@ pub enum TargetError {
         /// As it was given.
         sensor: &'static str,
     },
+    /// It can't see anything.
+    #[error("programs cannot be watched: {0}")]
+    Blind(String),
     /// The monitor did not come up.
     #[error("the sensor did not start in the container: {0}")]
     Monitor(String),
@@ -237,6 +240,9 @@ impl TargetSpec {
             let (complaints, code) = monitor.post_mortem().await;
             let reason = format!("{complaints} (exit code {})", code.map_or("unknown".to_owned(), |code| code.to_string()));
             return Err(start_failure(&container, &reason).await);
+        }
+        if let Some(reason) = status.blind {
+            return Err(TargetError::Blind(reason));
         }
         if let Some(Fanotify::Refused(reason)) = status.fanotify.filter(|_| self.sensor.insists_on_fanotify()) {
             return Err(TargetError::NoFanotify { reason, sensor: self.sensor.word() });
