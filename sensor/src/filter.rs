@@ -76,6 +76,8 @@ const BY_SYS_PTRACE: &[&str] = &["kcmp", "pidfd_getfd", "process_madvise"];
 
 const BY_SYS_ADMIN_IN_PODMAN: &[&str] =
     &["bpf", "fanotify_init", "lookup_dcookie", "perf_event_open", "quotactl", "setdomainname", "sethostname"];
+/// In the profile of Podman 5, besides.
+const BY_SYS_ADMIN_IN_PODMAN_5: &[&str] = &["quotactl_fd"];
 const BY_SYS_PTRACE_IN_PODMAN: &[&str] = &["kcmp", "process_madvise"];
 
 /// Versions of moby whose profile opened calls to everybody.
@@ -84,8 +86,10 @@ const ANY_PROCESS_MEMORY: Version = (23, 0, 0);
 /// The first version after [`BY_SYS_ADMIN_LATER`] came into the profile (May 2025); before, they are refused to everybody.
 const LSM_CALLS: Version = (28, 3, 0);
 
+const PODMAN_5: Version = (5, 0, 0);
+
 /// Major, minor and patch.
-type Version = (u32, u32, u32);
+pub(crate) type Version = (u32, u32, u32);
 
 /// Which calls a container's profile allows only with certain capabilities, of which the sensor has more than the target.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +101,7 @@ pub(crate) struct Denials<'a> {
 }
 
 /// An engine's version as it is written, such as `20.10.24+dfsg1`. What is none counts as the newest.
-fn parse_version(text: &str) -> Version {
+pub(crate) fn parse_version(text: &str) -> Version {
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     let mut next = || numbers.next().and_then(Result::ok);
     next().map_or((u32::MAX, 0, 0), |major| (major, next().unwrap_or(0), next().unwrap_or(0)))
@@ -112,7 +116,7 @@ impl Denials<'_> {
     fn calls(self) -> Vec<(&'static str, i32)> {
         match self.engine {
             Engine::Docker(version) => self.calls_in_docker(parse_version(version)),
-            Engine::Podman => self.calls_in_podman(),
+            Engine::Podman(version) => self.calls_in_podman(parse_version(version)),
         }
     }
 
@@ -146,10 +150,11 @@ impl Denials<'_> {
         calls
     }
 
-    fn calls_in_podman(self) -> Vec<(&'static str, i32)> {
+    fn calls_in_podman(self, version: Version) -> Vec<(&'static str, i32)> {
         let by_admin = if self.has(SYS_ADMIN) { &[] } else { BY_SYS_ADMIN_IN_PODMAN };
+        let later = if self.has(SYS_ADMIN) || version < PODMAN_5 { &[] } else { BY_SYS_ADMIN_IN_PODMAN_5 };
         let by_ptrace = if self.has(SYS_PTRACE) { &[] } else { BY_SYS_PTRACE_IN_PODMAN };
-        by_admin.iter().chain(by_ptrace).map(|&call| (call, libc::EPERM)).collect()
+        by_admin.iter().chain(later).chain(by_ptrace).map(|&call| (call, libc::EPERM)).collect()
     }
 
     /// Whether clone(2) is refused where it would make a namespace.
@@ -458,7 +463,7 @@ pub(crate) mod tests {
 
     #[test]
     fn podman_leaves_namespaces_to_the_kernel() {
-        let engine = &Engine::Podman;
+        let engine = &Engine::Podman("4.3.1".to_owned());
         let capable = Denials { capabilities: 1 << SYS_ADMIN | 1 << SYS_PTRACE, engine };
         let programs = [plain(engine), capable].map(|denials| program(X86_64, Some(denials), true));
         let eperm = errno(libc::EPERM);

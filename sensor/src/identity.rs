@@ -59,7 +59,7 @@ pub fn resolve(engine: &Engine, user: &str, passwd: &[u8], group: &[u8]) -> Resu
         (None, None) => return Err(IdentityError::User(user.to_owned())),
     };
     let Some(wanted) = given_group else {
-        let mut groups = if is_unnamed && *engine == Engine::Podman { vec![] } else { vec![own_gid] };
+        let mut groups = if is_unnamed && matches!(engine, Engine::Podman(_)) { vec![] } else { vec![own_gid] };
         for fields in lines(group).filter(|fields| fields.len() >= 4) {
             let lists_user = name.is_some_and(|name| fields[3].split(|&byte| byte == b',').any(|member| member == name));
             if let (true, Some(gid)) = (lists_user, id(fields[2]))
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn podman_adds_the_primary_group_of_a_named_user() {
         let group = b"root:x:0:\nadm:x:4:root,web\n";
-        let groups = |user| resolve(&Engine::Podman, user, PASSWD, group).map(|identity| identity.groups);
+        let groups = |user| resolve(&Engine::Podman("4.3.1".to_owned()), user, PASSWD, group).map(|identity| identity.groups);
         assert_eq!(
             [groups(""), groups("0"), groups("web"), groups("web:9")],
             [vec![4], vec![0, 4], vec![33, 4], vec![9]].map(Ok)

@@ -21,7 +21,7 @@ use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
 use crate::calls::HERE;
-use crate::filter::{Denials, program};
+use crate::filter::{Denials, Version, parse_version, program};
 use crate::handshake::Meeting;
 use crate::identity::{self, IdentityError};
 use crate::wire::Senses;
@@ -58,8 +58,16 @@ pub struct StubSpec {
 pub enum Engine {
     /// Docker in a version, such as `20.10.24+dfsg1`.
     Docker(String),
-    /// Podman.
-    Podman,
+    /// Podman in a version.
+    Podman(String),
+}
+
+impl Engine {
+    /// Whether a process that isn't root's has its capabilities until it executes the program, which then gets the file's without
+    /// being taken for one with more rights than before. Seen with Docker 26.1 and not with 20.10.24; what is between is as new.
+    fn keeps_capabilities(&self) -> bool {
+        matches!(self, Engine::Docker(version) if parse_version(version) >= KEEPING)
+    }
 }
 
 /// What can keep the stub from becoming the program.
@@ -102,6 +110,9 @@ impl StubError {
     }
 }
 
+/// See [`Engine::keeps_capabilities`].
+const KEEPING: Version = (23, 0, 0);
+
 /// Becomes the program; returns only the reason why that could not be.
 #[must_use]
 pub fn run(spec: &StubSpec, command: &[CString]) -> StubError {
@@ -134,14 +145,16 @@ fn become_program(spec: &StubSpec, command: &[CString]) -> Result<std::convert::
     let limited = kernel::limit_bounding_set(spec.capabilities);
     let present = limited.map_err(|errno| StubError::Privilege("limit the capabilities", errno))?;
     nix::unistd::setresgid(gid, gid, gid).map_err(|errno| StubError::Privilege("set the group", errno))?;
+    let keeps = uid.is_root() || spec.engine.keeps_capabilities();
+    nix::sys::prctl::set_keepcaps(keeps).map_err(|errno| StubError::Privilege("keep the capabilities", errno))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(|errno| StubError::Privilege("set the user", errno))?;
     if matches!(spec.meeting, Meeting::Given(_)) && nix::unistd::getpid().as_raw() == 1 {
         // The first process ends with the helper that started it, which the kernel forgets when ids change.
         let bound = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
         bound.map_err(|errno| StubError::Privilege("bind it to the helper", errno))?;
     }
-    let capabilities = if uid.is_root() { present } else { 0 };
-    kernel::set_capabilities(capabilities).map_err(|errno| StubError::Privilege("set the capabilities", errno))?;
+    let set = || kernel::set_capabilities(if keeps { present & kernel::permitted_capabilities()? } else { 0 });
+    set().map_err(|errno| StubError::Privilege("set the capabilities", errno))?;
 
     let environment = environment(spec, &identity.home);
     kernel::default_signal(libc::SIGPIPE);

@@ -166,7 +166,7 @@ pub struct CapabilitySets {
 }
 
 impl CapabilitySets {
-    /// As Docker gives them to a container: no program inherits any, and who isn't root has none.
+    /// As Docker gives them to a container: no program inherits any, so who isn't root has none once it is executed.
     #[must_use]
     pub fn docker(capabilities: u64) -> CapabilitySets {
         CapabilitySets { effective: capabilities, permitted: capabilities, inheritable: 0, bounding: capabilities, ambient: 0 }

@@ -92,9 +92,6 @@ pub(super) fn specify(
     let directory = options.working_directory.clone().or_else(|| config.working_dir.clone()).filter(|path| !path.is_empty());
     process.cwd = directory.unwrap_or_else(|| "/".to_owned());
     process.capabilities = CapabilitySets::docker(capabilities);
-    if who.uid != 0 {
-        (process.capabilities.effective, process.capabilities.permitted) = (0, 0);
-    }
     (process.uid, process.gid, process.groups) = (who.uid, who.gid, who.groups);
     process.seccomp = options.security.seccomp == Seccomp::EngineDefault;
     process.no_new_privileges = options.security.words.iter().any(|word| is_no_new_privileges(word));
