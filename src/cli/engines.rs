@@ -10,8 +10,9 @@ use tokio::sync::OnceCell;
 use super::build::Leftover;
 use super::failure::Failure;
 use super::progress::Progress;
-use crate::engine::docker::{Engine, EngineError};
+use crate::engine::docker::Engine;
 use crate::engine::embedded::Embedded;
+use crate::engine::error::EngineError;
 use crate::engine::owner::Owner;
 use crate::engine::workspace::Workspace;
 

@@ -11,8 +11,9 @@ use super::failure::Failure;
 use super::meaning;
 use super::progress::Progress;
 use super::request::Credentials;
-use crate::engine::docker::{Engine, EngineError, PullProgress};
+use crate::engine::docker::{Engine, PullProgress};
 use crate::engine::embedded::refuse_what_is_not_known;
+use crate::engine::error::EngineError;
 use crate::engine::options::RunOptions;
 use crate::exit::Exit;
 use crate::image::local;
@@ -143,7 +144,7 @@ async fn in_daemon(
 ) -> Result<(SourceImage, Chosen), Failure> {
     let text = name.to_string();
     let inspected = match engine.image(&text).await {
-        Err(EngineError::NoImage(_)) if search.pull => {
+        Err(EngineError::NoImage { .. }) if search.pull => {
             progress.step(format!("pulling `{text}`"));
             let credentials = meaning::credentials(search.credentials, name);
             let shown = Arc::clone(progress);

@@ -45,12 +45,15 @@ pub struct Summary {
     warnings: usize,
     seconds: f64,
     report: Option<PathBuf>,
+    /// The program that speaks to the daemon.
+    #[serde(skip)]
+    client: &'static str,
 }
 
 impl Summary {
-    /// Of a successful build.
+    /// Of a successful build; `client`: the program that speaks to the daemon.
     #[must_use]
-    pub fn new(report: &Report, path: Option<&Path>) -> Summary {
+    pub fn new(report: &Report, path: Option<&Path>, client: &'static str) -> Summary {
         let (image, result) = (report.image.as_ref(), report.result.as_ref());
         let http = report.probes.http.as_ref();
         let verification = report.verification.as_ref();
@@ -80,6 +83,7 @@ impl Summary {
             warnings: report.warnings.len(),
             seconds: main_steps.map(|(_, seconds)| seconds).sum(),
             report: path.map(Path::to_owned),
+            client,
         }
     }
 
@@ -102,14 +106,15 @@ impl Summary {
 
     /// A command to go on with.
     fn try_it(&self) -> String {
+        let client = self.client;
         let is_embedded = self.engine.as_ref().is_some_and(EngineFacts::is_embedded);
         match (self.tags.first(), self.files().next()) {
             (None, Some((place, _))) if is_embedded => format!("slim run {place}"),
             (None, Some((_, OutputFacts { transport: "docker-archive", path, .. }))) => {
-                format!("docker load --input {}", path.as_deref().unwrap_or_default())
+                format!("{client} load --input {}", path.as_deref().unwrap_or_default())
             }
             (None, Some((place, output))) => format!("skopeo inspect {place}:{}", output.names.join(":")),
-            (tag, _) => format!("docker run --rm {}", tag.map(String::as_str).unwrap_or_default()),
+            (tag, _) => format!("{client} run --rm {}", tag.map(String::as_str).unwrap_or_default()),
         }
     }
 

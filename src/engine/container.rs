@@ -8,17 +8,18 @@ use std::time::Duration;
 use bollard::container::LogOutput;
 use bollard::errors::Error as Api;
 use bollard::exec::{StartExecOptions, StartExecResults};
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ExecConfig};
+use bollard::models::{ContainerCreateBody, ExecConfig};
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder,
-    KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-    UploadToContainerOptionsBuilder,
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::docker::{Engine, EngineError, reason, refused, status};
+use super::answer::{Answered, ContainerAnswer, ContainerItem, ExecAnswer};
+use super::docker::Engine;
+use super::error::{EngineError, reason, status};
 use super::owner;
 
 /// A container of ours. It is removed by [`Container::remove`], or by [`Engine::clean_up`] at the end.
@@ -28,6 +29,10 @@ pub struct Container {
     /// Its id.
     pub id: String,
 }
+
+/// What to do where SELinux keeps a container from slim's program.
+const SELINUX: &str = "SELinux is enforcing here, and does not let the engine's containers run slim's program: use slim's own engine \
+                       (`--engine embedded`)";
 
 /// How often a removal is tried again: Podman refuses one while the container's program ends by itself.
 const REMOVALS: usize = 5;
@@ -108,7 +113,7 @@ impl Engine {
         let name = format!("slim-{}-{role}-{number}", self.owner.run);
         tracing::debug!(name, "create");
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
-        let created = self.docker.create_container(Some(options), body).await.map_err(refused("create a container"))?;
+        let created = self.docker.create_container(Some(options), body).await.map_err(self.kind.refused("create a container"))?;
         Ok(Container { engine: self.clone(), id: created.id })
     }
 
@@ -147,7 +152,8 @@ impl Engine {
     async fn labelled(&self, label: &str) -> Result<Vec<(String, std::collections::HashMap<String, String>)>, EngineError> {
         let filters = std::collections::HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let found = self.docker.list_containers(Some(options)).await.map_err(refused("list containers"))?;
+        let found = self.docker.list_containers(Some(options)).await.lenient();
+        let found: Vec<ContainerItem> = found.map_err(self.kind.refused("list containers"))?;
         Ok(found.into_iter().filter_map(|item| Some((item.id?, item.labels.unwrap_or_default()))).collect())
     }
 }
@@ -159,15 +165,27 @@ impl Container {
     /// [`EngineError::Refused`]
     pub async fn start(&self) -> Result<(), EngineError> {
         tracing::debug!(container = self.id, "start");
-        self.engine.docker.start_container(&self.id, None).await.map_err(refused("start the container"))
+        let started = self.engine.docker.start_container(&self.id, None).await;
+        started.map_err(self.engine.kind.refused("start the container")).map_err(|error| match error {
+            // The program that slim puts there isn't labelled for containers.
+            EngineError::Refused { action, reason } if is_denied(&reason) && slim_sensor::machine::enforces_selinux() => {
+                EngineError::Refused { action, reason: format!("{reason}; {SELINUX}") }
+            }
+            other => other,
+        })
     }
 
     /// What the engine says of it.
     ///
     /// # Errors
     /// [`EngineError::Refused`]
-    pub async fn inspect(&self) -> Result<ContainerInspectResponse, EngineError> {
-        self.engine.docker.inspect_container(&self.id, None).await.map_err(refused("look at the container"))
+    pub async fn inspect(&self) -> Result<ContainerAnswer, EngineError> {
+        self.engine
+            .docker
+            .inspect_container(&self.id, None)
+            .await
+            .lenient()
+            .map_err(self.engine.kind.refused("look at the container"))
     }
 
     /// How its first process is.
@@ -193,7 +211,7 @@ impl Container {
         match answers.next().await {
             Some(Ok(answer)) => Ok(answer.status_code),
             Some(Err(Api::DockerContainerWaitError { code, .. })) => Ok(code),
-            Some(Err(error)) => Err(refused("wait for the container")(error)),
+            Some(Err(error)) => Err(self.engine.kind.refused("wait for the container")(error)),
             None => Ok(self.state().await?.exit_code),
         }
     }
@@ -207,7 +225,7 @@ impl Container {
         let options = KillContainerOptionsBuilder::default().signal(signal).build();
         match self.engine.docker.kill_container(&self.id, Some(options)).await {
             Err(error) if !matches!(status(&error), Some(404 | 409)) && !is_improper(&error) => {
-                Err(refused(format!("send {signal}"))(error))
+                Err(self.engine.kind.refused(format!("send {signal}"))(error))
             }
             _ => Ok(()),
         }
@@ -237,29 +255,25 @@ impl Container {
         let options = UploadToContainerOptionsBuilder::default().path(directory).build();
         let body = bollard::body_full(archive);
         let uploaded = self.engine.docker.upload_to_container(&self.id, Some(options), body).await;
-        uploaded.map_err(refused("put slim's program into the container"))
+        uploaded.map_err(self.engine.kind.refused("put slim's program into the container"))
     }
 
-    /// Unpacks an archive that comes in parts below a directory of the container, which may not have been started.
+    /// Fills the volume at `target` of the container, which may not have been started, from an archive of a directory of that
+    /// name. An engine that unpacks it beside the volume, and not in it, gives the volume's own directory its owner and mode.
     ///
     /// # Errors
     /// [`EngineError::Refused`]
-    pub async fn upload_stream<S>(&self, directory: &str, archive: S) -> Result<(), EngineError>
+    pub async fn fill_volume<S>(&self, target: &str, archive: S) -> Result<(), EngineError>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
-        let options = UploadToContainerOptionsBuilder::default().path(directory).build();
-        let body = bollard::body_try_stream(archive);
-        let uploaded = self.engine.docker.upload_to_container(&self.id, Some(options), body).await;
-        uploaded.map_err(refused(format!("fill the volume at `{directory}`")))
-    }
-
-    /// An archive of what is at a path of the container, which may not have been started.
-    pub fn download(&self, path: &str) -> impl Stream<Item = Result<Bytes, EngineError>> {
-        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
-        let action = format!("read `{path}` of the container");
-        let parts = self.engine.docker.download_from_container(&self.id, Some(options));
-        parts.map(move |part| part.map_err(refused(action.clone())))
+        let parent = match target.trim_end_matches('/').rsplit_once('/') {
+            Some((parent, _)) if !parent.is_empty() => parent,
+            _ => "/",
+        };
+        let options = UploadToContainerOptionsBuilder::default().path(parent).build();
+        let uploaded = self.engine.docker.upload_to_container(&self.id, Some(options), bollard::body_try_stream(archive)).await;
+        uploaded.map_err(self.engine.kind.refused(format!("fill the volume at `{target}`")))
     }
 
     /// Attaches to its first process, before it is started.
@@ -278,7 +292,7 @@ impl Container {
     pub async fn attach_parts(&self) -> Result<(Parts, Input), EngineError> {
         let options = AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true).build();
         let attached = self.engine.docker.attach_container(&self.id, Some(options)).await;
-        let attached = attached.map_err(refused("attach to the container"))?;
+        let attached = attached.map_err(self.engine.kind.refused("attach to the container"))?;
         Ok((attached.output, attached.input))
     }
 
@@ -325,9 +339,13 @@ impl Container {
             ..ExecConfig::default()
         };
         let docker = &self.engine.docker;
-        let id = docker.create_exec(&self.id, config).await.map_err(refused("prepare a command in the container"))?.id;
+        let id = docker
+            .create_exec(&self.id, config)
+            .await
+            .map_err(self.engine.kind.refused("prepare a command in the container"))?
+            .id;
         let options = StartExecOptions { detach: false, tty: false, output_capacity: Some(1 << 18) };
-        match docker.start_exec(&id, Some(options)).await.map_err(refused("start a command in the container"))? {
+        match docker.start_exec(&id, Some(options)).await.map_err(self.engine.kind.refused("start a command in the container"))? {
             StartExecResults::Attached { output, input } => Ok((output, input, Exec { engine: self.engine.clone(), id })),
             StartExecResults::Detached => Err(EngineError::Refused {
                 action: "attach to a command in the container".to_owned(),
@@ -351,7 +369,9 @@ impl Container {
         }
         match removed {
             // 409: somebody is already removing it.
-            Err(error) if !matches!(status(&error), Some(404 | 409)) => Err(refused("remove a container")(error)),
+            Err(error) if !matches!(status(&error), Some(404 | 409)) => {
+                Err(self.engine.kind.refused("remove a container")(error))
+            }
             _ => Ok(()),
         }
     }
@@ -360,6 +380,11 @@ impl Container {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         self.engine.docker.remove_container(&self.id, Some(options)).await
     }
+}
+
+/// The kernel's words in those of an engine.
+fn is_denied(reason: &str) -> bool {
+    reason.to_lowercase().contains("permission denied")
 }
 
 /// Podman's words for a container that has ended, or is just about to.
@@ -380,7 +405,8 @@ impl Exec {
     /// # Errors
     /// [`EngineError::Refused`]
     pub async fn exit_code(&self) -> Result<Option<i64>, EngineError> {
-        let inspected = self.engine.docker.inspect_exec(&self.id).await.map_err(refused("look at a command"))?;
+        let inspected = self.engine.docker.inspect_exec(&self.id).await.lenient();
+        let inspected: ExecAnswer = inspected.map_err(self.engine.kind.refused("look at a command"))?;
         Ok(if inspected.running.unwrap_or_default() { None } else { inspected.exit_code })
     }
 }

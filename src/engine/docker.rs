@@ -3,13 +3,11 @@
 //! Containers are in [`super::container`]. Everything goes through `bollard`; here its calls get names of ours, the
 //! errors that a user can do something about, and the bounds that the API lacks.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use bollard::errors::Error as Api;
-use bollard::models::{ImageInspect, SystemVersion};
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ImportImageOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
 };
@@ -17,114 +15,20 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use oci_spec::image::History;
 
-use super::endpoint::{self, Endpoint, EndpointError};
+use super::answer::{Answered, HistoryItem, ImageAnswer, Version};
+use super::endpoint::{self, Endpoint};
+use super::error::{EngineError, reason, status};
+use super::kind::{ImageStore, Kind};
 use super::owner::Owner;
 
 /// How long the daemon may take to answer a request. Loading an image is one request.
 const PATIENCE: Duration = Duration::from_secs(600);
-
-/// The type of driver that a daemon tells whose images are in containerd.
-const CONTAINERD_SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
 
 /// How a daemon begins to say the id of an image that was loaded without a name.
 const LOADED: &str = "Loaded image ID: ";
 
 /// How long the daemon may go on with a load that was cut off.
 const LOAD_PATIENCE: Duration = Duration::from_secs(3);
-
-/// What goes wrong between us and the engine.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EngineError {
-    /// Nobody answers.
-    #[error(
-        "no Docker daemon answers at `{host}`: {reason}; start it, name another with DOCKER_HOST, or check that you may use its socket"
-    )]
-    Unreachable {
-        /// Where it was looked for.
-        host: String,
-        /// Why it isn't there.
-        reason: String,
-    },
-    /// The daemon has no such image.
-    #[error("the daemon has no image `{0}`: check the name with `docker images`, or let slim fetch it with `--pull`")]
-    NoImage(String),
-    /// A registry refuses or lacks the image.
-    #[error("cannot pull `{image}`: {reason}")]
-    Pull {
-        /// Which.
-        image: String,
-        /// The registry's words.
-        reason: String,
-    },
-    /// The daemon has no room.
-    #[error("the engine has no disk space left while it was to {0}: free some (`docker system prune`), then try again")]
-    NoSpace(String),
-    /// The daemon went away.
-    #[error("the connection to the engine broke while it was to {action}: {reason}; see whether the daemon still runs")]
-    Lost {
-        /// What was asked.
-        action: String,
-        /// Why it broke.
-        reason: String,
-    },
-    /// A container of slim's own.
-    #[error(transparent)]
-    Runner(#[from] super::embedded::RunnerError),
-    /// The daemon that is meant cannot be found out.
-    #[error(transparent)]
-    Endpoint(#[from] EndpointError),
-    /// Any other refusal.
-    #[error("the engine cannot {action}: {reason}")]
-    Refused {
-        /// What was asked.
-        action: String,
-        /// Its words.
-        reason: String,
-    },
-}
-
-/// Names what was asked for in an error of the API.
-pub(super) fn refused(action: impl Into<String>) -> impl FnOnce(Api) -> EngineError {
-    let action = action.into();
-    move |error| {
-        let reason = reason(&error);
-        match error {
-            _ if reason.contains("no space left on device") => EngineError::NoSpace(action),
-            Api::HyperResponseError { .. }
-            | Api::HyperLegacyError { .. }
-            | Api::IOError { .. }
-            | Api::SocketNotFoundError(_)
-            | Api::RequestTimeoutError => EngineError::Lost { action, reason },
-            _ => EngineError::Refused { action, reason },
-        }
-    }
-}
-
-/// The words of an error: the daemon's own where there are any.
-pub(super) fn reason(error: &Api) -> String {
-    match error {
-        Api::DockerResponseServerError { message, .. } => message.trim().to_owned(),
-        Api::DockerStreamError { error } => error.trim().to_owned(),
-        other => {
-            let mut text = other.to_string();
-            let mut source = std::error::Error::source(other);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
-            text
-        }
-    }
-}
-
-/// The status code of the daemon's refusal.
-pub(super) fn status(error: &Api) -> Option<u16> {
-    match error {
-        Api::DockerResponseServerError { status_code, .. } => Some(*status_code),
-        _ => None,
-    }
-}
 
 /// The user's name and secret for a registry.
 #[derive(Clone)]
@@ -162,51 +66,6 @@ fn client(endpoint: &Endpoint) -> Result<bollard::Docker, Api> {
     bollard::Docker::connect_with_ssl(&endpoint.host, &key, &certificate, &authority, seconds, version)
 }
 
-/// Who speaks the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Docker's daemon, or what doesn't say that it is something else.
-    Docker,
-    /// Podman's service.
-    Podman,
-}
-
-impl Kind {
-    fn of(version: &SystemVersion) -> Kind {
-        let mut components = version.components.iter().flatten();
-        if components.any(|component| component.name == "Podman Engine") { Kind::Podman } else { Kind::Docker }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Docker => "Docker",
-            Kind::Podman => "Podman",
-        })
-    }
-}
-
-/// Where a daemon keeps its images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImageStore {
-    /// In its storage driver: an image's id is the digest of its configuration, and its layers are unpacked.
-    Driver,
-    /// In containerd: an image's id is the digest of its manifest or index, and its layers stay as they came.
-    Containerd,
-}
-
-impl ImageStore {
-    /// By what the daemon says of itself. Where its words aren't understood, the store is taken for a driver, as Podman's is.
-    async fn of(docker: &bollard::Docker) -> ImageStore {
-        let status = docker.info().await.ok().and_then(|info| info.driver_status).unwrap_or_default();
-        match status.iter().flatten().any(|word| word == CONTAINERD_SNAPSHOTTER) {
-            true => ImageStore::Containerd,
-            false => ImageStore::Driver,
-        }
-    }
-}
-
 /// A connected daemon.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -239,7 +98,7 @@ impl Engine {
         let silent = EngineError::Unreachable { host: host.clone(), reason: "no answer in 30 seconds".into() };
         let docker = answer.map_err(|_| silent)?.map_err(|error| unreachable(&error))?;
         let (version, store) = tokio::join!(docker.version(), ImageStore::of(&docker));
-        let version = version.map_err(|error| unreachable(&error))?;
+        let version: Version = version.lenient().map_err(|error| unreachable(&error))?;
         Ok(Engine {
             docker,
             owner: Arc::new(owner),
@@ -269,7 +128,7 @@ impl Engine {
     pub fn rules(&self) -> slim_sensor::stub::Engine {
         match self.kind {
             Kind::Docker => slim_sensor::stub::Engine::Docker(self.version.clone()),
-            Kind::Podman => slim_sensor::stub::Engine::Podman,
+            Kind::Podman => slim_sensor::stub::Engine::Podman(self.version.clone()),
         }
     }
 
@@ -277,11 +136,15 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::NoImage`], [`EngineError::Refused`].
-    pub async fn image(&self, name: &str) -> Result<ImageInspect, EngineError> {
-        self.docker.inspect_image(name).await.map_err(|error| match status(&error) {
-            Some(404) => EngineError::NoImage(name.to_owned()),
-            _ => refused(format!("look at image `{name}`"))(error),
+    pub async fn image(&self, name: &str) -> Result<ImageAnswer, EngineError> {
+        self.inspect_image(name).await.map_err(|error| match status(&error) {
+            Some(404) => EngineError::NoImage { name: name.to_owned(), kind: self.kind },
+            _ => self.kind.refused(format!("look at image `{name}`"))(error),
         })
+    }
+
+    async fn inspect_image(&self, name: &str) -> Result<ImageAnswer, Api> {
+        self.docker.inspect_image(name).await.lenient()
     }
 
     /// What made an image, step by step, the newest last as in its configuration; of each step the command alone.
@@ -289,17 +152,18 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Refused`].
     pub async fn history(&self, image: &str) -> Result<Vec<History>, EngineError> {
-        let steps = match self.docker.image_history(image).await {
-            // The containerd store says `null` of an image without a history.
-            Err(Api::JsonDataError { message, .. }) if message.starts_with("invalid type: null") => vec![],
-            other => other.map_err(refused(format!("tell the history of image `{image}`")))?,
-        };
-        let step = |created_by| {
+        let steps: Option<Vec<HistoryItem>> = self
+            .docker
+            .image_history(image)
+            .await
+            .lenient()
+            .map_err(self.kind.refused(format!("tell the history of image `{image}`")))?;
+        let step = |item: HistoryItem| {
             let mut step = History::default();
-            step.set_created_by(Some(created_by));
+            step.set_created_by(Some(item.created_by.unwrap_or_default()));
             step
         };
-        Ok(steps.into_iter().rev().map(|item| step(item.created_by)).collect())
+        Ok(steps.unwrap_or_default().into_iter().rev().map(step).collect())
     }
 
     /// Fetches an image from its registry.
@@ -321,7 +185,7 @@ impl Engine {
         let mut steps = std::pin::pin!(self.docker.create_image(Some(options), None, credentials));
         while let Some(step) = steps.next().await {
             let failed = |reason| EngineError::Pull { image: name.to_owned(), reason };
-            let step = step.map_err(|error| match refused(format!("pull `{name}`"))(error) {
+            let step = step.map_err(|error| match self.kind.refused(format!("pull `{name}`"))(error) {
                 EngineError::Refused { reason, .. } => failed(reason),
                 other => other,
             })?;
@@ -338,8 +202,8 @@ impl Engine {
 
     /// An image as a docker-archive.
     pub fn save(&self, id: &str) -> impl Stream<Item = Result<Bytes, EngineError>> + use<> {
-        let action = format!("save image `{id}`");
-        self.docker.export_image(id).map(move |part| part.map_err(refused(action.clone())))
+        let (kind, action) = (self.kind, format!("save image `{id}`"));
+        self.docker.export_image(id).map(move |part| part.map_err(kind.refused(action.clone())))
     }
 
     /// Loads an image without a name from the stream of a docker-archive; the id that the daemon gives it, where it says so.
@@ -354,7 +218,7 @@ impl Engine {
         let mut steps = std::pin::pin!(self.docker.import_image(options, bollard::body_try_stream(archive), None));
         let mut id = None;
         while let Some(step) = steps.next().await {
-            let said = step.map_err(refused("load the slim image"))?.stream.unwrap_or_default();
+            let said = step.map_err(self.kind.refused("load the slim image"))?.stream.unwrap_or_default();
             id = said.lines().find_map(|line| line.strip_prefix(LOADED)).map(str::to_owned).or(id);
         }
         Ok(id)
@@ -366,14 +230,16 @@ impl Engine {
     /// [`EngineError::Refused`].
     pub async fn tag(&self, id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
         let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
-        self.docker.tag_image(id, Some(options)).await.map_err(refused(format!("tag the image as `{repository}:{tag}`")))
+        self.docker
+            .tag_image(id, Some(options))
+            .await
+            .map_err(self.kind.refused(format!("tag the image as `{repository}:{tag}`")))
     }
 
     /// Removes an image without a name that was only tried; whether it is gone: it is not while a container of it is, which is
     /// waited for so long.
     pub async fn discard(&self, id: &str, patience: Duration) -> bool {
-        let named = self.docker.inspect_image(id).await.is_ok_and(|image| image.repo_tags.is_some_and(|tags| !tags.is_empty()));
-        if named {
+        if self.inspect_image(id).await.is_ok_and(|image| image.is_named()) {
             return true;
         }
         let deadline = Instant::now() + patience;
@@ -393,12 +259,12 @@ impl Engine {
     /// with what it has got of a load that is cut off, so the image can appear after that.
     pub async fn remove_unnamed(&self, id: &str) {
         let deadline = Instant::now() + LOAD_PATIENCE;
-        let mut inspected = self.docker.inspect_image(id).await;
+        let mut inspected = self.inspect_image(id).await;
         while inspected.as_ref().is_err_and(|error| status(error) == Some(404)) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            inspected = self.docker.inspect_image(id).await;
+            inspected = self.inspect_image(id).await;
         }
-        if inspected.is_ok_and(|image| image.repo_tags.is_none_or(|tags| tags.is_empty())) {
+        if inspected.is_ok_and(|image| !image.is_named()) {
             let options = RemoveImageOptionsBuilder::default().build();
             // What cannot be removed is in use by somebody.
             let _ = self.docker.remove_image(id, Some(options), None).await;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::docker::Kind;
+use super::kind::Kind;
 
 /// Where a daemon is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,9 @@ use bollard::models::{ContainerCreateBody, Mount, MountType};
 use bytes::Bytes;
 
 use super::container::Container;
-use super::docker::{Engine, EngineError, Kind};
+use super::docker::Engine;
+use super::error::EngineError;
+use super::kind::Kind;
 use super::sight;
 use super::workspace::Workspace;
 

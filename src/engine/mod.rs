@@ -1,11 +1,14 @@
 //! Engines: what runs containers and keeps images.
 
+pub mod answer;
 pub mod capabilities;
 pub mod container;
 pub mod docker;
 pub mod embedded;
 pub mod endpoint;
+pub mod error;
 pub mod inject;
+pub mod kind;
 pub mod options;
 pub mod owner;
 pub mod runtime;

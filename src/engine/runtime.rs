@@ -15,8 +15,9 @@ use tokio::sync::watch;
 use tokio_util::io::StreamReader;
 
 use super::container::{Container, Exec, Input, Parts};
-use super::docker::{Engine, EngineError};
+use super::docker::Engine;
 use super::embedded::{Embedded, ObservedContainer};
+use super::error::EngineError;
 use super::inject::Program;
 use super::signal::signal_number;
 use crate::hidden;

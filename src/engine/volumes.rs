@@ -1,9 +1,9 @@
 //! The user's writable volumes, as they were before the first run: each later run starts with a copy of them.
 //!
 //! A run changes what it writes to, so the second would find another state than the first, and answer otherwise for that
-//! alone. The first run has the volumes themselves, as the user asked; before it starts, what is in them is read through the
-//! engine (an archive from a container that is never started, so it works with a daemon anywhere) into a file of ours. The
-//! later runs get anonymous volumes in their place, filled from that file. With slim's own engine, the volumes are
+//! alone. The first run has the volumes themselves, as the user asked; before it starts, slim's own program reads what is in them
+//! in a container of the image, and sends an archive, so it works with a daemon anywhere. The
+//! later runs get anonymous volumes in their place, filled from that. With slim's own engine, the volumes are
 //! directories of this machine, and so are the copies.
 //!
 //! What cannot be copied (a single file, a socket, too much) the later runs share with the first. That is sound as long
@@ -11,25 +11,24 @@
 
 use std::path::{Path, PathBuf};
 
-use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, Mount, MountType, MountVolumeOptions};
+use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions};
 use futures_util::StreamExt;
 use slim_sensor::container::copy_directory;
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
 
 use super::container::Container;
-use super::docker::{EngineError, Kind};
+use super::error::EngineError;
+use super::inject::Program;
 use super::options::RunOptions;
 use super::options::mounts::{Bind, MountRequest};
 use super::runtime::Runtime;
 use super::workspace::Workspace;
+use crate::hidden;
 
 /// Most bytes of one volume that are copied: test data, not somebody's database.
 const MAX_COPY: u64 = 1 << 30;
-
-/// Bytes of a header in an archive.
-const BLOCK: usize = 512;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -67,30 +66,23 @@ impl Copies {
             return Ok(copies);
         }
         let directory = Workspace::create(&std::env::temp_dir()).map_err(own_disk)?;
-        let Runtime::Docker(engine, _) = runtime else {
+        let Runtime::Docker(engine, program) = runtime else {
             let bind = |request: &MountRequest| Some((writable_source(request)?, writable_target(request)?));
             let binds: Vec<_> = writable.into_iter().filter_map(bind).collect();
             let taken = tokio::task::spawn_blocking(move || Copies::take_here(binds, directory)).await;
             return taken.map_err(|error| own_disk(std::io::Error::other(error)));
         };
         let only_mounts = RunOptions { mounts: writable.into_iter().cloned().collect(), ..RunOptions::default() };
-        let body = ContainerCreateBody {
-            image: Some(image.to_owned()),
-            // Never started, but there must be one.
-            entrypoint: Some(vec!["/".to_owned()]),
-            healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
-            host_config: Some(HostConfig { network_mode: Some("none".to_owned()), ..only_mounts.host_config() }),
-            ..ContainerCreateBody::default()
-        };
-        let container = engine.create("volumes", body).await?;
         for target in only_mounts.mounts.iter().filter_map(writable_target) {
             let archive = directory.path().join(format!("volume-{}", copies.copies.len()));
-            match copy(&container, &target, &archive, engine.kind == Kind::Podman).await? {
+            let body = reader(image, program, &target, &only_mounts);
+            let (container, _) = program.create(engine, "volumes", &body, false).await?;
+            match copy(&container, &archive).await? {
                 Ok(()) => copies.copies.push(Copy { target, archive }),
                 Err(reason) => copies.shared.push(Shared { target, reason }),
             }
+            container.remove().await?;
         }
-        container.remove().await?;
         copies.directory = Some(directory);
         Ok(copies)
     }
@@ -143,7 +135,7 @@ impl Copies {
     pub async fn fill(&self, container: &Container) -> Result<(), EngineError> {
         for Copy { target, archive } in &self.copies {
             let file = File::open(archive).await.map_err(own_disk)?;
-            container.upload_stream(target, ReaderStream::with_capacity(file, 256 << 10)).await?;
+            container.fill_volume(target, ReaderStream::with_capacity(file, 256 << 10)).await?;
         }
         Ok(())
     }
@@ -193,24 +185,35 @@ fn writable_source(request: &MountRequest) -> Option<PathBuf> {
     }
 }
 
-/// Writes what is below `target` to a file; the inner error: why that cannot be. `must_be_plain`: the engine would not give
-/// the copy's own directory its owner and mode.
-async fn copy(
-    container: &Container,
-    target: &str,
-    archive: &PathBuf,
-    must_be_plain: bool,
-) -> Result<Result<(), String>, EngineError> {
-    let mut file = File::options().read(true).write(true).create_new(true).open(archive).await.map_err(own_disk)?;
-    let inside = format!("{}/.", target.trim_end_matches('/'));
-    let mut parts = std::pin::pin!(container.download(&inside));
+/// A container of `image` in which slim's own program writes an archive of what is mounted at `target`. (No engine's own archive
+/// will do: Podman's has no owners.)
+fn reader(image: &str, program: &Program, target: &str, mounts: &RunOptions) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(image.to_owned()),
+        entrypoint: Some(vec![program.path()]),
+        cmd: Some(vec![hidden::ARCHIVE.to_owned(), target.to_owned()]),
+        user: Some("0".to_owned()),
+        working_dir: Some("/".to_owned()),
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        host_config: Some(HostConfig {
+            network_mode: Some("none".to_owned()),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+            ..mounts.host_config()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// Runs such a container, and writes its archive to a file; the inner error: why there is none.
+async fn copy(container: &Container, archive: &PathBuf) -> Result<Result<(), String>, EngineError> {
+    let mut file = File::options().write(true).create_new(true).open(archive).await.map_err(own_disk)?;
+    let mut attached = container.attach().await?;
+    container.start().await?;
     let mut size = 0;
-    while let Some(part) = parts.next().await {
-        let bytes = match part {
-            Ok(bytes) => bytes,
-            Err(error @ EngineError::Lost { .. }) => return Err(error),
-            Err(error) => return Ok(Err(error.to_string())),
-        };
+    while let Some(part) = attached.output.next().await {
+        let bytes = part.map_err(own_disk)?;
         size += bytes.len() as u64;
         if size > MAX_COPY {
             return Ok(Err(format!("it holds more than {} MB", MAX_COPY >> 20)));
@@ -218,38 +221,10 @@ async fn copy(
         file.write_all(&bytes).await.map_err(own_disk)?;
     }
     file.flush().await.map_err(own_disk)?;
-    let is_plain = name_directory(&mut file).await.map_err(own_disk)?;
-    if must_be_plain && !is_plain {
-        return Ok(Err("Podman does not give a copy the owner and mode of the directory".to_owned()));
-    }
-    Ok(Ok(()))
-}
-
-/// Calls the archive's first entry, the directory itself, `/`. Where it is called `.`, an engine that unpacks the archive
-/// passes over it, and so over the directory's mode and owner: who isn't root could not write to the copy. Whether the
-/// directory is as an engine makes one.
-async fn name_directory(file: &mut File) -> std::io::Result<bool> {
-    let mut block = [0; BLOCK];
-    file.rewind().await?;
-    match file.read_exact(&mut block).await {
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(true),
-        read => read?,
-    };
-    let mut header = tar::Header::from_byte_slice(&block).clone();
-    let is_plain = header.uid().ok() == Some(0) && header.gid().ok() == Some(0) && header.mode().ok().is_some_and(is_plain_mode);
-    if header.entry_type().is_dir() && matches!(&*header.path_bytes(), b"." | b"./") {
-        header.as_old_mut().name = [0; 100];
-        header.as_old_mut().name[0] = b'/';
-        header.set_cksum();
-        file.rewind().await?;
-        file.write_all(header.as_bytes()).await?;
-        file.flush().await?;
-    }
-    Ok(is_plain)
-}
-
-fn is_plain_mode(mode: u32) -> bool {
-    mode & 0o7777 == 0o755
+    Ok(match container.wait().await? {
+        0 => Ok(()),
+        _ => Err(attached.complaints.text().trim_start_matches("slim: ").to_owned()),
+    })
 }
 
 /// Where something is mounted that the program can change and that is not fresh for each container anyway.
@@ -303,41 +278,6 @@ mod tests {
         ] {
             assert_eq!(writable_target(&parse_mount(text).unwrap()).as_deref(), expected, "{text}");
         }
-    }
-
-    #[tokio::test]
-    async fn the_directory_itself_is_an_entry_that_counts() {
-        let entry = |builder: &mut tar::Builder<Vec<u8>>, name: &[u8], kind| {
-            let mut header = tar::Header::new_gnu();
-            header.as_old_mut().name[..name.len()].copy_from_slice(name);
-            header.set_entry_type(kind);
-            header.set_mode(0o1777);
-            header.set_size(0);
-            header.set_cksum();
-            builder.append(&header, &[][..]).unwrap();
-        };
-        for (first, kind, named) in [
-            (&b"./"[..], tar::EntryType::Directory, &b"/"[..]),
-            (b".", tar::EntryType::Directory, b"/"),
-            (b"./f", tar::EntryType::Regular, b"./f"),
-            (b"./d/", tar::EntryType::Directory, b"./d/"),
-        ] {
-            let mut builder = tar::Builder::new(vec![]);
-            entry(&mut builder, first, kind);
-            entry(&mut builder, b"./last", tar::EntryType::Regular);
-            let mut file = File::from_std(tempfile::tempfile().unwrap());
-            file.write_all(&builder.into_inner().unwrap()).await.unwrap();
-            name_directory(&mut file).await.unwrap();
-            let mut bytes = vec![];
-            file.rewind().await.unwrap();
-            file.read_to_end(&mut bytes).await.unwrap();
-            let mut archive = tar::Archive::new(&bytes[..]);
-            let entries: Vec<_> = archive.entries().unwrap().map(Result::unwrap).collect();
-            let names: Vec<_> = entries.iter().map(|entry| entry.path_bytes().into_owned()).collect();
-            assert_eq!(names, [named, b"./last"]);
-            assert_eq!(entries[0].header().mode().unwrap(), 0o1777);
-        }
-        name_directory(&mut File::from_std(tempfile::tempfile().unwrap())).await.unwrap();
     }
 
     #[test]

@@ -113,6 +113,7 @@ fn described(source: &ImageSource, image: LayeredImage) -> SourceImage {
         tags: image.tags.clone(),
         config: as_told_by_a_daemon(image.config.clone()),
         size: image.layers.iter().map(transport::LayerBlob::size).sum(),
+        root_mode: None,
         place: Place::Layers(Arc::new(image)),
     }
 }
@@ -128,6 +129,7 @@ pub fn open_directory(path: &Path, run: RunConfig) -> SourceImage {
         tags: vec![],
         config,
         size: 0,
+        root_mode: None,
         place: Place::Directory(path.to_owned()),
     }
 }
@@ -238,6 +240,7 @@ mod tests {
             tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
             config: ImageConfig::default(),
             size: 0,
+            root_mode: None,
             place: Place::Daemon,
         };
         for (source, tags, tag) in [

@@ -137,10 +137,7 @@ impl Reference {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
             _ => (rest, None),
         };
-        let (domain, path) = match name.split_once('/') {
-            Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), path),
-            _ => (None, name),
-        };
+        let (domain, path) = split_domain(name);
         let (text, owned) = (|| text.to_owned(), |part: &str| part.to_owned());
         if let Some(part) = domain.filter(|domain| !is_domain(domain)) {
             return Err(ReferenceError::Domain { text: text(), part: owned(part) });
@@ -174,6 +171,35 @@ impl Reference {
         }
         reference.tag.get_or_insert_with(|| "latest".to_owned());
         Ok(reference)
+    }
+
+    /// The registry's host, where the name begins with one.
+    #[must_use]
+    pub fn domain(&self) -> Option<&str> {
+        split_domain(&self.name).0
+    }
+
+    /// The name in this registry, where it says no other.
+    #[must_use]
+    pub fn or_in(self, domain: &str) -> Reference {
+        match self.domain() {
+            Some(_) => self,
+            None => Reference { name: format!("{domain}/{}", self.name), ..self },
+        }
+    }
+
+    /// The names by which an engine may list an image of this one: as it is, or in a registry that it adds.
+    fn in_full(&self) -> [String; 4] {
+        let tag = self.tag.as_deref().unwrap_or("latest");
+        ["", "localhost/", "docker.io/library/", "docker.io/"].map(|registry| format!("{registry}{}:{tag}", self.name))
+    }
+}
+
+/// A name without its registry's host, and that.
+pub(super) fn split_domain(name: &str) -> (Option<&str>, &str) {
+    match name.split_once('/') {
+        Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), path),
+        _ => (None, name),
     }
 }
 
@@ -225,7 +251,8 @@ impl ImageName {
     }
 
     /// What the result is called when nothing is said. `id` is the image's (`sha256:...`), `names` are those that the
-    /// daemon lists for it: with them a short id is told from a name such as `cafe`.
+    /// daemon lists for it: with them a short id is told from a name such as `cafe`, and Podman's `localhost/app` is found,
+    /// where the user said `app`.
     ///
     /// # Errors
     /// [`ReferenceError::TooLong`], where `.slim` is too much for a name.
@@ -242,7 +269,10 @@ impl ImageName {
             Some(format!("{algorithm}-{}", short(digits)))
         };
         let tag = reference.tag.clone().or_else(from_digest).unwrap_or_else(|| "latest".to_owned());
-        Reference::parse_tag(&format!("{}.slim:{tag}", reference.name))
+        let listed = reference.in_full().into_iter().find(|name| names.contains(name));
+        let name =
+            listed.and_then(|name| Reference::parse(&name).ok()).map_or_else(|| reference.name.clone(), |listed| listed.name);
+        Reference::parse_tag(&format!("{name}.slim:{tag}"))
     }
 }
 
@@ -255,8 +285,7 @@ fn is_short_id(reference: &Reference, hexadecimal: &str, names: &[String]) -> bo
         ("sha256", Some(tag), None) => tag,
         _ => return false,
     };
-    let in_full = format!("{name}:{}", tag.as_deref().unwrap_or("latest"));
-    hexadecimal.starts_with(digits) && !names.contains(&in_full)
+    hexadecimal.starts_with(digits) && !reference.in_full().iter().any(|name| names.contains(name))
 }
 
 fn short(digits: &str) -> &str {
@@ -429,6 +458,26 @@ mod tests {
             );
         }
         assert_eq!(ImageName::parse("docker-daemon:").unwrap_err(), ReferenceError::Empty);
+    }
+
+    /// Regression: Podman's `localhost/app` became `docker.io/app.slim`.
+    #[test]
+    fn podman_keeps_its_registry() {
+        let names = ["localhost/app:1", "docker.io/library/web:latest", "docker.io/team/web:latest"].map(str::to_owned);
+        for (text, tag) in [
+            ("app:1", "localhost/app.slim:1"),
+            ("web", "docker.io/library/web.slim:latest"),
+            ("team/web", "docker.io/team/web.slim:latest"),
+            ("reg.example/app:1", "reg.example/app.slim:1"),
+            ("app:2", "app.slim:2"),
+        ] {
+            assert_eq!(ImageName::parse(text).unwrap().default_tag(ID, &names).unwrap().to_string(), tag, "{text}");
+        }
+        let local = |text| Reference::parse_tag(text).unwrap().or_in("localhost").to_string();
+        assert_eq!(
+            ["app", "team/app", "reg:1/app", "localhost/app:1"].map(local),
+            ["localhost/app:latest", "localhost/team/app:latest", "reg:1/app:latest", "localhost/app:1"]
+        );
     }
 
     #[test]

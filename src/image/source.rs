@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, ImageInspect};
+use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig};
 use futures_util::StreamExt;
 use oci_spec::image::RootFs;
 use slim_sensor::wire::PackerSetup;
@@ -14,9 +14,12 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::config::{ImageConfig, RunConfig};
 use super::local::Place;
 use super::packer::{Channel, Packer, PackerError};
+use crate::engine::answer::{ContainerAnswer, ImageAnswer};
 use crate::engine::container::{Attached, Container};
-use crate::engine::docker::{Engine, EngineError, Kind};
+use crate::engine::docker::Engine;
+use crate::engine::error::EngineError;
 use crate::engine::inject::Program;
+use crate::engine::kind::Kind;
 use crate::hidden;
 
 /// How long a packer may take to appear.
@@ -53,6 +56,8 @@ pub struct SourceImage {
     pub config: ImageConfig,
     /// Bytes of its layers.
     pub size: u64,
+    /// Permissions of its root directory, where the engine's containers have others.
+    pub root_mode: Option<u16>,
     /// Where its files are.
     pub place: Place,
 }
@@ -62,11 +67,8 @@ impl SourceImage {
     ///
     /// # Errors
     /// [`SourceError::Description`]
-    pub fn new(name: &str, inspected: ImageInspect) -> Result<SourceImage, SourceError> {
-        let config = inspected.config.as_ref().map(serde_json::to_value).transpose();
-        let run: Option<RunConfig> = config
-            .and_then(|config| config.map(serde_json::from_value).transpose())
-            .map_err(|error| SourceError::Description(error.to_string()))?;
+    pub fn new(name: &str, inspected: ImageAnswer) -> Result<SourceImage, SourceError> {
+        let run: Option<RunConfig> = inspected.config.map(serde_json::from_value).transpose().map_err(description)?;
         let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
         let mut rootfs = RootFs::default();
         rootfs.set_diff_ids(inspected.root_fs.and_then(|root| root.layers).unwrap_or_default());
@@ -86,7 +88,8 @@ impl SourceImage {
                 rootfs,
                 history: vec![],
             },
-            size: inspected.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+            size: inspected.size.unwrap_or_default(),
+            root_mode: None,
             place: Place::Daemon,
         })
     }
@@ -97,13 +100,24 @@ impl SourceImage {
     /// # Errors
     /// [`SourceError`]
     pub async fn complete(&mut self, engine: &Engine) -> Result<(), SourceError> {
-        match engine.stored_config(&self.id).await? {
-            Some(config) => {
-                self.config = serde_json::from_slice(&config).map_err(|error| SourceError::Description(error.to_string()))?;
+        match engine.stored(&self.id).await? {
+            Some(stored) => {
+                self.config = serde_json::from_slice(&stored.config).map_err(description)?;
+                self.root_mode = Some(stored.root_mode);
             }
             None => self.config.history = engine.history(&self.id).await?,
         }
         Ok(())
+    }
+
+    /// Seconds that a program of it has to stop, by what the engine says of a container of it; `None` where nobody says.
+    #[must_use]
+    pub fn stop_timeout(&self, engine: Kind, container: &ContainerAnswer) -> Option<i64> {
+        match engine {
+            Kind::Docker => container.config.as_ref().and_then(|config| config.stop_timeout),
+            // It says 0 of whatever was created by this API.
+            Kind::Podman => self.config.config.as_ref().and_then(|config| config.stop_timeout),
+        }
     }
 
     /// When it was created, in seconds since 1970; 0 where nobody says.
@@ -155,6 +169,8 @@ pub async fn open(
             cap_add: Some(vec!["SYS_ADMIN".to_owned()]),
             network_mode: Some("none".to_owned()),
             log_config: Some(none),
+            // Podman writes users into a container's files, unless it can't: then it mounts what it wrote.
+            readonly_rootfs: (engine.kind == Kind::Podman).then_some(true),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
@@ -170,12 +186,7 @@ pub async fn open(
         image_created: image.created(),
         made_by_engine: image.made_by_engine(),
     };
-    let own_stop_timeout = image.config.config.as_ref().and_then(|config| config.stop_timeout);
-    let stop_timeout = match engine.kind {
-        Kind::Docker => inspected.config.and_then(|config| config.stop_timeout),
-        // It tells none of the image's, but 0.
-        Kind::Podman => own_stop_timeout,
-    };
+    let stop_timeout = image.stop_timeout(engine.kind, &inspected);
     let complaints = attached.complaints.clone();
     let greeted = match channel(listener, &container, attached).await {
         Ok(channel) => greet(channel, setup).await,
@@ -216,6 +227,10 @@ async fn greet(channel: Box<dyn Channel>, setup: PackerSetup) -> Result<Packer, 
     Ok(greeted.map_err(|error| SourceError::Container(error.to_string()))??)
 }
 
+fn description(error: serde_json::Error) -> SourceError {
+    SourceError::Description(error.to_string())
+}
+
 /// A time as the engine writes it: seconds since 1970 and nanoseconds.
 pub(crate) fn moment(text: &str) -> Option<(i64, u32)> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
@@ -228,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_engines_words_become_the_configuration() {
-        let inspected: ImageInspect = serde_json::from_value(serde_json::json!({
+        let inspected: ImageAnswer = serde_json::from_value(serde_json::json!({
             "Id": "sha256:1", "RepoTags": ["a:1"], "Created": "2024-05-06T07:08:09.5Z", "Author": "", "Architecture": "amd64",
             "Os": "linux", "Size": 7, "RootFS": {"Type": "layers", "Layers": ["sha256:2"]},
             "Config": {

@@ -181,6 +181,13 @@ impl TreeBuilder {
 }
 
 impl Tree {
+    /// Gives the root directory other permissions.
+    pub fn set_root_mode(&mut self, mode: u16) {
+        if let Some(root) = self.rows.first_mut() {
+            root.mode = mode & 0o7777;
+        }
+    }
+
     /// How many entries there are, the root included.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -12,7 +12,9 @@ use super::archive::{ArchiveWriter, Packed};
 use super::files::write_for_containerd;
 use super::layer::{Layer, LayerWriter};
 use super::store::Stored;
-use crate::engine::docker::{Engine, EngineError};
+use crate::engine::docker::Engine;
+use crate::engine::error::EngineError;
+use crate::engine::kind::Kind;
 use crate::image::config::ImageConfig;
 use crate::image::read_files::{Piece, ReadError, ReadFiles};
 use crate::image::tree::Tree;
@@ -33,12 +35,15 @@ pub enum LoadError {
     Engine(EngineError),
     /// The engine has no room.
     #[error(
-        "the engine has no disk space left for the slim image, which needs {} MB: free some (`docker system prune`), then try again",
-        needed.div_ceil(1_000_000)
+        "the engine has no disk space left for the slim image, which needs {} MB: free some (`{} system prune`), then try again",
+        needed.div_ceil(1_000_000),
+        kind.command()
     )]
     NoSpace {
         /// Bytes of the layer; the daemon needs that twice while it loads.
         needed: u64,
+        /// Which daemon.
+        kind: Kind,
     },
     /// A thread panicked.
     #[error("packing was aborted: {0}")]
@@ -132,7 +137,7 @@ async fn stream<T: Send + 'static>(
     let (loaded, written) = tokio::join!(engine.load(archive), writing);
     match (written.map_err(|error| LoadError::Aborted(error.to_string()))?, loaded) {
         (Ok((_, made)), Ok(id)) => Ok((made, id)),
-        (Ok((needed, _)), Err(EngineError::NoSpace(_))) => Err(LoadError::NoSpace { needed }),
+        (Ok((needed, _)), Err(EngineError::NoSpace { kind, .. })) => Err(LoadError::NoSpace { needed, kind }),
         // The daemon stopped listening: its own words say why.
         (Err(LoadError::Pack(PackError::Write(_))), Err(error)) | (Ok(_), Err(error)) => Err(LoadError::Engine(error)),
         (Err(error), _) => Err(error),

@@ -28,8 +28,8 @@ use super::progress::Progress;
 use super::request::BuildRequest;
 use super::sources::{Chosen, Search, find};
 use super::summary::Summary;
-use crate::engine::docker::ImageStore;
 use crate::engine::inject::{Program, ProgramError, own_architecture};
+use crate::engine::kind::{ImageStore, Kind};
 use crate::engine::runtime::Runtime;
 use crate::engine::volumes::Copies;
 use crate::exit::Exit;
@@ -73,7 +73,8 @@ pub async fn build(
             progress.messages.warn(format!("the report cannot be written to `{}`: {error}", path.display()));
         }
     }
-    result.map(|()| Summary::new(&report, request.output.report.as_deref()))
+    let client = engines.connected().map_or(Kind::Docker, |engine| engine.kind).command();
+    result.map(|()| Summary::new(&report, request.output.report.as_deref(), client))
 }
 
 struct Build<'a> {
@@ -226,6 +227,13 @@ impl Build<'_> {
         });
         let refused = |message| Failure { exit: Exit::Image, message };
         let ImageConfig { os, architecture, variant, .. } = &image.config;
+        if os.is_empty() {
+            let name = &image.name;
+            return Err(refused(format!(
+                "the engine has `{name}`, but can't describe it: Docker doesn't fetch a layer that another image has brought, and \
+                 lacks its blob then; build it from its registry (`docker://{name}`)"
+            )));
+        }
         if os != "linux" {
             return Err(refused(format!("the image is for `{os}`, and slim minifies images for `linux` only")));
         }

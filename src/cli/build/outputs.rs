@@ -11,6 +11,7 @@ use super::packing::{Configuration, Loaded};
 use super::{Build, Files, Product, Source};
 use crate::cli::failure::Failure;
 use crate::cli::meaning;
+use crate::engine::kind::Kind;
 use crate::exit::Exit;
 use crate::image::location::{FileSource, ImageSource};
 use crate::image::output::{FileOutput, Output, Shape};
@@ -190,6 +191,10 @@ impl Build<'_> {
                 Output::Daemon(None) => in_daemon.extend_from_slice(names),
                 Output::File(_) | Output::Registry(_) => {}
             }
+        }
+        if self.engines.connected().is_some_and(|engine| engine.kind == Kind::Podman) {
+            // As Podman's own commands do; its API would take them for names of Docker Hub.
+            in_daemon = in_daemon.into_iter().map(|name| name.or_in("localhost")).collect();
         }
         in_daemon
     }

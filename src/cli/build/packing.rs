@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Build, Files, Made, Product, Source};
 use crate::cli::failure::Failure;
-use crate::engine::docker::ImageStore;
+use crate::engine::kind::ImageStore;
 use crate::exit::Exit;
 use crate::image::config::{ImageConfig, slim_config};
 use crate::image::local;

@@ -205,7 +205,10 @@ async fn open_in_daemon(engine: &Engine, program: &Program, image: &SourceImage)
     let begun = Instant::now();
     let (container, mut packer, stop_timeout) = source::open(engine, program, image).await?;
     let listed = tokio::task::spawn_blocking(move || packer.list().map(|(tree, skipped)| (packer, tree, skipped))).await;
-    let (packer, tree, skipped) = listed.map_err(|error| SourceError::Container(error.to_string()))??;
+    let (packer, mut tree, skipped) = listed.map_err(|error| SourceError::Container(error.to_string()))??;
+    if let Some(mode) = image.root_mode {
+        tree.set_root_mode(mode);
+    }
     Ok(Opened {
         container: Some(container),
         reader: Box::new(packer),

@@ -335,7 +335,11 @@ impl<S: Skip> TarReader<S> {
         Ok(Member {
             kind,
             link,
-            mode: (number(header, 100..108, "mode")? & 0o7777) as u16,
+            mode: match kind {
+                // Whatever is said of a link, Linux gives it this.
+                Type::Entry(Kind::Symlink) => 0o777,
+                _ => (number(header, 100..108, "mode")? & 0o7777) as u16,
+            },
             uid: owner(uid, 108..116, "owner")?,
             gid: owner(gid, 116..124, "group")?,
             mtime: mtime.map_or_else(time, Ok)?,

@@ -10,7 +10,7 @@ use slim_sensor::wire::{Frame, FrameReader, WireError, put_message};
 use crate::image::tree::{Entry, Kind};
 
 /// Changes with what is on the disk; a layer with another version is unpacked again.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The head of an index is within so many bytes of its beginning.
 pub(super) const HEAD_ROOM: u64 = 64;

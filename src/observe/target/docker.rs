@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfigLogConfig, PortBinding};
+use bollard::models::{ContainerCreateBody, HealthConfig, HostConfigLogConfig, PortBinding};
 use slim_sensor::stub::StubSpec;
 use slim_sensor::{Meeting, monitor};
 
 use super::{Facts, Started, TargetError, TargetSpec, start_failure};
+use crate::engine::answer::ContainerAnswer;
 use crate::engine::docker::Engine;
 use crate::engine::inject::Program;
 use crate::engine::runtime::{Contained, Ending};
@@ -85,7 +86,9 @@ pub(super) async fn start(
         Ok(started) => started,
         Err(error) => return Err(start_failure(&container, &error.to_string()).await),
     };
-    let facts = facts(&inspected?, &program.inside, sees_our_files, volumes);
+    let inspected = inspected?;
+    let mut facts = facts(&inspected, &program.inside, sees_our_files, volumes);
+    facts.stop_timeout = spec.image.stop_timeout(engine.kind, &inspected);
     let monitor_end = Ending::Docker(exec);
     Ok((Started { container, stub, monitor, monitor_end, attached }, facts))
 }
@@ -103,14 +106,14 @@ fn has_own_network(mode: Option<&str>) -> bool {
 }
 
 /// What the daemon says of a running container, as far as an observation needs it.
-fn facts(inspected: &ContainerInspectResponse, own: &str, sees_our_files: bool, volumes: Option<&Copies>) -> Facts {
+fn facts(inspected: &ContainerAnswer, own: &str, sees_our_files: bool, volumes: Option<&Copies>) -> Facts {
     let mounts = mounts_of(inspected, own).into_iter().map(|mount| of_user(mount, volumes)).collect();
     let config = inspected.config.as_ref();
     Facts {
         // A port that a daemon elsewhere publishes on its loopback is not to be reached from here.
         published: if sees_our_files { published(inspected) } else { BTreeMap::new() },
         mounts,
-        stop_timeout: config.and_then(|config| config.stop_timeout),
+        stop_timeout: None,
         hostname: config.and_then(|config| config.hostname.clone()).unwrap_or_default(),
         addresses: addresses(inspected),
         notes: vec![],
@@ -118,7 +121,7 @@ fn facts(inspected: &ContainerInspectResponse, own: &str, sees_our_files: bool, 
 }
 
 /// Where the container's published ports are to be reached from here.
-fn published(inspected: &ContainerInspectResponse) -> BTreeMap<u16, SocketAddr> {
+fn published(inspected: &ContainerAnswer) -> BTreeMap<u16, SocketAddr> {
     let ports = inspected.network_settings.as_ref().and_then(|settings| settings.ports.as_ref());
     let mut published = BTreeMap::new();
     for (name, bindings) in ports.into_iter().flatten() {
@@ -135,7 +138,7 @@ fn published(inspected: &ContainerInspectResponse) -> BTreeMap<u16, SocketAddr> 
 }
 
 /// The container's own addresses.
-fn addresses(inspected: &ContainerInspectResponse) -> Vec<String> {
+fn addresses(inspected: &ContainerAnswer) -> Vec<String> {
     let networks = inspected.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
     let addresses = networks.into_iter().flatten().flat_map(|(_, network)| [&network.ip_address, &network.global_ipv6_address]);
     addresses.flatten().filter(|address| !address.is_empty()).cloned().collect()
@@ -150,13 +153,13 @@ fn of_user(mount: Mount, volumes: Option<&Copies>) -> Mount {
 }
 
 /// What is mounted in a container, for the plan: which paths below are not the image's own.
-fn mounts_of(inspected: &ContainerInspectResponse, own: &str) -> Vec<Mount> {
+fn mounts_of(inspected: &ContainerAnswer, own: &str) -> Vec<Mount> {
     let engine = |target: &str| Mount { target: target.as_bytes().to_vec(), shows: Shows::Engine };
     let mut mounts: Vec<Mount> =
         ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", own].map(engine).into();
     for mount in inspected.mounts.iter().flatten() {
         let Some(target) = mount.destination.as_deref().filter(|target| !target.starts_with(own)) else { continue };
-        let shows = match mount.typ.as_deref().unwrap_or_default() {
+        let shows = match mount.r#type.as_deref().unwrap_or_default() {
             "tmpfs" => Shows::Engine,
             // The engine fills a new volume from the image; one that it named itself is new.
             "volume" if mount.name.as_deref().is_some_and(is_anonymous) => Shows::Image,

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::image::reference::Reference;
+use crate::image::reference::{Reference, split_domain};
 
 /// What Docker Hub is called in names.
 const HUB: &str = "docker.io";
@@ -29,10 +29,8 @@ impl Place {
     /// Where the image of this name is.
     #[must_use]
     pub fn of(reference: &Reference) -> Place {
-        let (registry, path) = match reference.name.split_once('/') {
-            Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first, path),
-            _ => (HUB, reference.name.as_str()),
-        };
+        let (domain, path) = split_domain(&reference.name);
+        let registry = domain.unwrap_or(HUB);
         let registry = if registry == "index.docker.io" { HUB } else { registry };
         let repository = if registry == HUB && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
         Place { registry: registry.to_owned(), repository }
