@@ -6,7 +6,7 @@
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
@@ -23,6 +23,8 @@ pub const MONITOR: &str = "__monitor";
 pub const PACKER: &str = "__packer";
 /// Connects its standard streams with a port of its container.
 pub const RELAY: &str = "__relay";
+/// Writes an archive of a directory of its container to its standard output.
+pub const ARCHIVE: &str = "__archive";
 /// Makes a container and stays beside it, without an engine.
 pub const CONTAINER: &str = "__container";
 
@@ -46,6 +48,7 @@ pub fn run(arguments: Vec<OsString>) -> Option<i32> {
         MONITOR => run_monitor(arguments),
         PACKER => run_packer(arguments),
         RELAY => run_relay(arguments),
+        ARCHIVE => run_archive(arguments),
         CONTAINER => container::run().map(|()| 0),
         _ => return None,
     };
@@ -88,6 +91,20 @@ fn run_relay(arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
     let addresses = arguments.map(address).collect::<Result<Vec<_>, _>>()?;
     relay::run(&addresses, std::io::stdin(), raw_stdout()?).map_err(|error| error.to_string())?;
     Ok(0)
+}
+
+/// The directory itself is an entry too, by its last name. An engine's own archives lack owners (Podman) or that entry.
+fn run_archive(mut arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
+    let directory = PathBuf::from(arguments.next().ok_or("an argument is missing")?);
+    // A link is none: what is unpacked in its place would replace it.
+    if !std::fs::symlink_metadata(&directory).map_err(|error| error.to_string())?.is_dir() {
+        return Err("it is not a directory".to_owned());
+    }
+    let name = directory.file_name().ok_or("it is the root directory")?;
+    let mut archive = tar::Builder::new(BufWriter::with_capacity(256 << 10, raw_stdout()?));
+    archive.follow_symlinks(false);
+    let written = archive.append_dir_all(name, &directory).and_then(|()| archive.into_inner()?.flush());
+    written.map(|()| 0).map_err(|error| error.to_string())
 }
 
 /// Serves on the unix socket in the argument. Where that can't be reached (the engine's host does not have our files, or

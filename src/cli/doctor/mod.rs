@@ -1,10 +1,13 @@
 //! `slim doctor`: what this machine lets slim do, found out by trying, and what to change where it doesn't.
 
+mod trial;
+
 use std::fmt::Write;
 use std::path::Path;
 
 use serde::Serialize;
 
+use self::trial::try_daemon;
 use super::failure::Failure;
 use super::told::Told;
 use crate::engine::docker::Engine;
@@ -30,11 +33,11 @@ struct Finding {
 /// # Errors
 /// [`Failure`]
 pub async fn examine(host: Option<&str>, executable: &Path) -> Result<Told, Failure> {
-    let mut findings = vec![daemon(host).await?];
+    let mut findings = vec![daemon(host, executable).await?];
     let workspace = Workspace::create(&std::env::temp_dir());
     let workspace = workspace.map_err(|error| Failure::internal(format!("no directory for temporary files: {error}")))?;
     findings.extend(probe_tiers(executable, workspace.path()).await.into_iter().map(of_tier));
-    findings.extend(other_daemons(host).await?);
+    findings.extend(other_daemons(host, executable).await?);
     let mut text = String::new();
     for finding in &findings {
         // Writing to a string cannot fail.
@@ -49,26 +52,32 @@ pub async fn examine(host: Option<&str>, executable: &Path) -> Result<Told, Fail
 }
 
 /// The daemon that is used where nothing else is said.
-async fn daemon(host: Option<&str>) -> Result<Finding, Failure> {
-    finding(host, "a Docker or Podman daemon".to_owned(), vec![]).await
+async fn daemon(host: Option<&str>, executable: &Path) -> Result<Finding, Failure> {
+    finding(host, "a Docker or Podman daemon".to_owned(), None, executable).await
 }
 
 /// Docker and Podman where they usually are, if that is not the daemon that is used anyway.
-async fn other_daemons(host: Option<&str>) -> Result<Vec<Finding>, Failure> {
+async fn other_daemons(host: Option<&str>, executable: &Path) -> Result<Vec<Finding>, Failure> {
     let used = endpoint::find(host, &System).ok();
     let mut findings = vec![];
     for (kind, endpoint) in endpoint::usual(&System).into_iter().filter(|(_, endpoint)| used.as_ref() != Some(endpoint)) {
-        let notes = vec![format!("to use it: `--host {}`", endpoint.host)];
-        findings.push(finding(Some(&endpoint.host), kind.to_string(), notes).await?);
+        let note = format!("to use it: `--host {}`", endpoint.host);
+        findings.push(finding(Some(&endpoint.host), kind.to_string(), Some(note), executable).await?);
     }
     Ok(findings)
 }
 
-async fn finding(host: Option<&str>, absent: String, notes: Vec<String>) -> Result<Finding, Failure> {
+/// Whether a daemon answers and lets slim watch what it runs. `note` is told of one that does.
+async fn finding(host: Option<&str>, absent: String, note: Option<String>, executable: &Path) -> Result<Finding, Failure> {
     let owner = Owner::this_process().map_err(|error| Failure::internal(format!("no randomness: {error}")))?;
-    Ok(match Engine::connect(host, owner).await {
-        Ok(engine) => Finding { what: format!("{} {} at {}", engine.kind, engine.version, engine.host()), works: true, notes },
-        Err(error) => Finding { what: absent, works: false, notes: vec![error.to_string()] },
+    let engine = match Engine::connect(host, owner).await {
+        Ok(engine) => engine,
+        Err(error) => return Ok(Finding { what: absent, works: false, notes: vec![error.to_string()] }),
+    };
+    let what = format!("{} {} at {}", engine.kind, engine.version, engine.host());
+    Ok(match try_daemon(&engine, executable).await {
+        Ok(notes) => Finding { what, works: true, notes: notes.into_iter().chain(note).collect() },
+        Err(reason) => Finding { what, works: false, notes: vec![reason] },
     })
 }
 

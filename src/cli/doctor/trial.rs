@@ -1,0 +1,92 @@
+//! Whether a daemon lets slim do what a build does: an image of nothing is loaded into it, slim's own program runs in a container of it,
+//! observed, and both are removed. What a document says of a kernel, a security module or an engine is no proof.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use slim_sensor::wire::Fanotify;
+
+use crate::engine::docker::Engine;
+use crate::engine::inject::Program;
+use crate::engine::options::RunOptions;
+use crate::engine::runtime::Runtime;
+use crate::image::config::RunConfig;
+use crate::image::source::SourceImage;
+use crate::observe::recorder::Recorder;
+use crate::observe::sensor::Sensor;
+use crate::observe::target::TargetSpec;
+
+/// How long the daemon may take for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An empty archive: two blocks of zeros.
+const EMPTY: [u8; 1024] = [0; 1024];
+
+/// Tries a daemon; what is done otherwise than intended.
+///
+/// # Errors
+/// Why a build cannot work with it, and what to do.
+pub(super) async fn try_daemon(engine: &Engine, executable: &Path) -> Result<Vec<String>, String> {
+    let program = Program::prepare(executable, engine.run(), &engine.architecture).map_err(|error| error.to_string())?;
+    let archive = image_of_nothing(&engine.architecture).map_err(|error| error.to_string())?;
+    let parts = futures_util::stream::iter([Ok(archive.bytes.into())]);
+    let loaded = engine.load(parts).await.map_err(|error| error.to_string())?;
+    let id = loaded.unwrap_or(archive.id);
+    let tried = tokio::time::timeout(PATIENCE, observe(engine, &program, &id)).await;
+    let cleaned = engine.clean_up().await;
+    engine.discard(&id, Duration::from_secs(1)).await;
+    let notes = tried.map_err(|_| format!("a container did not end in {} s", PATIENCE.as_secs()))??;
+    cleaned.map_err(|error| error.to_string())?;
+    Ok(notes)
+}
+
+/// Runs `slim --version` in a container of the image, observed.
+async fn observe(engine: &Engine, program: &Program, id: &str) -> Result<Vec<String>, String> {
+    let inspected = engine.image(id).await.map_err(|error| error.to_string())?;
+    let mut image = SourceImage::new(id, inspected).map_err(|error| error.to_string())?;
+    let command = vec![program.path(), "--version".to_owned()];
+    image.config.config = Some(RunConfig { cmd: Some(command), ..RunConfig::default() });
+    let runtime = Runtime::Docker(engine, program);
+    let spec = TargetSpec::new(runtime, &image, &RunOptions::default(), &[], Sensor::Auto).map_err(|error| error.to_string())?;
+    let recorder = Recorder::default();
+    let target = spec.start(runtime, None, "trial", recorder.feed(0)).await.map_err(|error| error.to_string())?;
+    let status = target.monitor.wait_for(|status| status.is_over()).await;
+    let exit_code = target.ended(&recorder).await.map_err(|error| error.to_string())?;
+    if exit_code != 0 || status.damage.is_some() {
+        let damage = status.damage.unwrap_or_else(|| format!("exit code {exit_code}"));
+        return Err(format!("slim's own program fails in a container: {damage}"));
+    }
+    Ok(match status.fanotify {
+        Some(Fanotify::Refused(reason)) => {
+            vec![format!("fanotify is refused ({reason}): what only the kernel opens is not seen")]
+        }
+        _ => vec![],
+    })
+}
+
+struct Archive {
+    bytes: Vec<u8>,
+    /// The image's, where ids are digests of configurations.
+    id: String,
+}
+
+/// An image with one empty layer, as `docker save` writes it.
+fn image_of_nothing(architecture: &str) -> std::io::Result<Archive> {
+    let digits = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let config = serde_json::json!({
+        "architecture": architecture, "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digits(&EMPTY))]}
+    });
+    let config = config.to_string();
+    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": null, "Layers": ["layer.tar"]}]).to_string();
+    let mut archive = tar::Builder::new(vec![]);
+    for (path, content) in [("layer.tar", &EMPTY[..]), ("config.json", config.as_bytes()), ("manifest.json", manifest.as_bytes())]
+    {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, path, content)?;
+    }
+    Ok(Archive { bytes: archive.into_inner()?, id: format!("sha256:{}", digits(config.as_bytes())) })
+}
