@@ -3,9 +3,11 @@
 //! [`super::daemon`].)
 
 mod containerd;
+mod contract;
 mod docker;
 mod podman;
 mod remote;
+mod rows;
 
 use crate::support::{Image, Run, Slim};
 

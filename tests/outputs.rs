@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Image, NO_HTTP, Run, Running, Slim, behaviour, docker, docker_output, entries, heavy_web, shell, unique, web,
+    Image, NO_HTTP, Run, Running, Slim, behaviour, config_id, docker, docker_output, entries, heavy_web, shell, unique, web,
 };
 
 /// Runs a tool that is not slim; its standard output.
@@ -109,7 +109,7 @@ fn every_tool_takes_what_is_written() {
 
     let loaded = docker(&["load", "--input", run.path("d.tar").to_str().unwrap()]);
     assert_eq!(loaded, format!("Loaded image: {}", name.name));
-    assert_eq!(docker(&["image", "inspect", "-f", "{{.Id}}", &name.name]), id);
+    assert_eq!(config_id(&name.name), id);
     assert_eq!(behaviour(&name.run(&[], &[])), behaviour(&image.run(&[], &[])));
 
     let bundle = run.path("bundle");
@@ -150,7 +150,7 @@ fn the_files_are_the_same_each_time() {
     let daemon = format!("docker-daemon:{}", name.name);
     let words = ["--http-probe", "--write-plan", &plan, "--output", &daemon, "--output", "docker-archive:gzip.tar"];
     let first = Slim::keep(&image, &words).run().ok();
-    let id = docker(&["image", "inspect", "-f", "{{.Id}}", &name.name]);
+    let id = config_id(&name.name);
     assert_eq!(first.report()["result"]["tags"], json!([name.name]));
     assert!(!exists(&image.slim_name()), "it has the name that was asked for");
 

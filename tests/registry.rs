@@ -6,8 +6,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::archives::{layered, save, to_layout, with_plan};
-use crate::image::inspect;
-use crate::support::{Answer, Fake, Image, NO_HTTP, Passage, Registry, Run, Slim, busybox, digits, docker, large, shell};
+use crate::support::{
+    Answer, Fake, Image, NO_HTTP, Passage, Registry, Run, Slim, busybox, config_id, digits, docker, large, shell,
+};
 
 /// Runs a tool that is not slim; its standard output.
 #[track_caller]
@@ -47,7 +48,7 @@ impl Planned {
     }
 
     fn of(image: Image, run: Run) -> Planned {
-        let id = inspect(&image.slim_name(), ".Id");
+        let id = config_id(&image.slim_name());
         Planned { image, run, id }
     }
 
@@ -64,11 +65,10 @@ fn add(layout: &Path, media_type: &str, content: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": format!("sha256:{}", digits(content)), "size": content.len()})
 }
 
-/// An index with an attestation, an image that is for another machine, and one that is for this one, in a registry: its digest.
-fn push_index(image: &Image, registry: &Registry) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let layout = folder.path().join("layout");
-    to_layout(&save(image, folder.path()), &layout);
+/// Makes an OCI layout of what `docker save` wrote: an index with an attestation, an image that is for another machine, and
+/// one that is for this one. Its digest.
+pub fn to_index(saved: &Path, layout: &Path) -> String {
+    to_layout(saved, layout);
     let read = |digest: &Value| -> Value {
         let digits = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
         serde_json::from_slice(&std::fs::read(layout.join("blobs/sha256").join(digits)).unwrap()).unwrap()
@@ -80,19 +80,32 @@ fn push_index(image: &Image, registry: &Registry) -> String {
     ours["platform"] = json!({"os": "linux", "architecture": config["architecture"]});
     config["architecture"] = json!("s390x");
     let mut other = manifest.clone();
-    other["config"] = add(&layout, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+    other["config"] = add(layout, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
     let manifest_type = "application/vnd.oci.image.manifest.v1+json";
-    let mut other = add(&layout, manifest_type, other.to_string().as_bytes());
+    let mut other = add(layout, manifest_type, other.to_string().as_bytes());
     other["platform"] = json!({"os": "linux", "architecture": "s390x"});
-    let mut attestation = ours.clone();
+    // As BuildKit makes them: an image of no platform, whose layer is a statement.
+    let statement = add(layout, "application/vnd.in-toto+json", b"{}");
+    let nothing = json!({"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": {"type": "layers", "diff_ids": [statement["digest"]]}});
+    let nothing = add(layout, "application/vnd.oci.image.config.v1+json", nothing.to_string().as_bytes());
+    let attestation = json!({"schemaVersion": 2, "mediaType": manifest_type, "config": nothing, "layers": [statement]});
+    let mut attestation = add(layout, manifest_type, attestation.to_string().as_bytes());
     attestation["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    attestation["annotations"] =
+        json!({"vnd.docker.reference.digest": ours["digest"], "vnd.docker.reference.type": "attestation-manifest"});
     let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [attestation, other, ours]});
-    let index = add(&layout, "application/vnd.oci.image.index.v1+json", index.to_string().as_bytes());
+    let index = add(layout, "application/vnd.oci.image.index.v1+json", index.to_string().as_bytes());
     let digest = index["digest"].as_str().unwrap().to_owned();
     std::fs::write(layout.join("index.json"), json!({"schemaVersion": 2, "manifests": [index]}).to_string()).unwrap();
-    let target = format!("docker://{}/team/index:1", registry.address);
-    let source = format!("oci:{}", layout.display());
-    tool(&["skopeo", "copy", "--insecure-policy", "--all", "--preserve-digests", "--dest-tls-verify=false", &source, &target]);
+    digest
+}
+
+/// Puts such an index into a registry: its digest.
+fn push_index(image: &Image, registry: &Registry) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("layout");
+    let digest = to_index(&save(image, folder.path()), &layout);
+    registry.push_layout(&layout);
     digest
 }
 
@@ -112,7 +125,7 @@ fn one_plan_gives_one_image_from_a_registry_too() {
     // A tag for the daemon.
     let tag = crate::image::name("from-registry");
     build(&format!("docker://{name}"), &plan, &["--tag", &tag.name]).run().ok();
-    assert_eq!(inspect(&tag.name, ".Id"), planned.id);
+    assert_eq!(config_id(&tag.name), planned.id);
 
     let digest = tool(&["skopeo", "inspect", "--tls-verify=false", "--format", "{{.Digest}}", &format!("docker://{name}")]);
     let (repository, _) = name.rsplit_once(':').unwrap();

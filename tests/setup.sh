@@ -78,55 +78,45 @@ need_rust() {
     need cc=gcc /usr/include/stdlib.h=libc6-dev
 }
 
-need_docker() {
-    # `docker.io` brings the client too, up to Debian 12; a client without a daemon is no reason to install one.
-    docker version >/dev/null 2>&1 || need dockerd=docker.io
-    command -v docker >/dev/null || need docker=docker-cli
-    start_daemon
+# What the daemons of the tests need; they come with their own programs.
+need_for_engines() {
+    need mmdebstrap=mmdebstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring unshare=util-linux \
+        setpriv=util-linux nsenter=util-linux ip=iproute2 curl=curl docker-registry=docker-registry skopeo=skopeo \
+        /bin/busybox=busybox-static
 }
 
-# Starts a Docker daemon where none answers; it is stopped when the script ends, however it ends.
-# DOCKERD_OPTIONS: more flags for it, such as `--storage-driver vfs`.
-start_daemon() {
+# Where no Docker daemon answers: starts one of the newest that Debian has, as a new installation has it (its images in
+# containerd), unpacked and not installed. It is stopped when the script ends, however it ends.
+need_docker() {
     if docker version >/dev/null 2>&1; then return; fi
     local host=${DOCKER_HOST:-unix:///var/run/docker.sock}
-    case $host in
-    unix://*) ;;
-    *) die "no Docker daemon answers at DOCKER_HOST=$host: start it, or unset DOCKER_HOST" ;;
-    esac
+    [ "$host" = unix:///var/run/docker.sock ] ||
+        die "no Docker daemon answers at DOCKER_HOST=$host: start it, or unset DOCKER_HOST"
     is_root || die "no Docker daemon answers at $host: start it, or run this as root"
-    drop_stale_pid_file /var/run/docker.pid dockerd
-    drop_stale_pid_file /var/run/docker/containerd/containerd.pid containerd
-    daemon_log=$(mktemp -t slim-dockerd.XXXXXX)
-    say "starting a Docker daemon at $host, its log is $daemon_log"
+    need_for_engines
+    tests/engines/unpack forky
+    # The client that belongs to it: an older one may not speak to it.
+    PATH=$PWD/tests/engines/bin:$PATH
+    daemon_folder=$(mktemp -d -t slim-dockerd.XXXXXX)
+    say "starting a Docker daemon at $host, its log is $daemon_folder/log"
     # In a session of its own, so that Ctrl-C ends the daemon last, after what uses it.
-    # shellcheck disable=SC2086 # options are words
-    setsid dockerd --host "$host" ${DOCKERD_OPTIONS:-} </dev/null >"$daemon_log" 2>&1 &
+    SLIM_TEST_MACHINE=1 setsid tests/engines/start "$daemon_folder" forky docker-containerd </dev/null >"$daemon_folder/log" 2>&1 &
     daemon_pid=$!
     at_exit stop_daemon
     local deadline=$((SECONDS + 60))
     until docker version >/dev/null 2>&1; do
         if ! kill -0 "$daemon_pid" 2>/dev/null || [ $SECONDS -gt $deadline ]; then
-            tail -n 20 "$daemon_log" >&2
-            die "the Docker daemon does not start: its log, $daemon_log, ends as above"
+            tail -n 20 "$daemon_folder/log" >&2
+            die "the Docker daemon does not start: its log, $daemon_folder/log, ends as above"
         fi
         sleep 0.2
     done
-}
-
-# A daemon that was killed leaves its number, which may be somebody else's by now; the next one would not start.
-drop_stale_pid_file() {
-    local pid
-    pid=$(cat "$1" 2>/dev/null) || return 0
-    case $(readlink "/proc/$pid/exe") in
-    */"$2" | */"$2 (deleted)") ;;
-    *) rm -f "$1" ;;
-    esac
 }
 
 stop_daemon() {
     say "stopping the Docker daemon that was started"
     kill "$daemon_pid" 2>/dev/null || true
     wait "$daemon_pid" || true
-    [ "$status" -ne 0 ] || rm -f "$daemon_log"
+    rm -rf "$daemon_folder/data"
+    [ "$status" -ne 0 ] || rm -rf "$daemon_folder"
 }

@@ -167,7 +167,8 @@ fn assert_nothing_is_left(run: &Run, tag: &Tag) {
 
 /// A server of one page.
 fn page() -> Builder {
-    busybox().file("/www/index.html", b"index", 0o644).change("EXPOSE 8080").shell_cmd("httpd -f -p 8080 -h /www")
+    let pages = busybox().directory("/www", 0o755).file("/www/index.html", b"index", 0o644);
+    pages.change("EXPOSE 8080").shell_cmd("httpd -f -p 8080 -h /www")
 }
 
 /// State that no volume holds: a server on this machine's loopback that tells how often it was asked.

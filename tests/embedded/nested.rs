@@ -68,7 +68,7 @@ fn in_dockers_containers_it_works_or_says_what_is_missing() {
     let image = busybox().load();
     let refused_root = "as root: no: cannot make namespaces: operation not permitted; run as root, in a container with \
                         `--cap-add SYS_ADMIN`";
-    let refused_namespace = "cannot make a user namespace: operation not permitted; allow user namespaces";
+    let refused_namespace = "cannot make a user namespace: operation not permitted; a seccomp profile is around slim";
     let moved = "the root is moved over the old one (pivot_root: operation not permitted)";
 
     let plain = in_docker(&image.name, &[]);

@@ -27,7 +27,7 @@ fn a_root_that_is_no_overlay_is_watched_as_a_mount() {
 
 #[test]
 fn other_users_outside_degrade_the_observation_and_lose_nothing() {
-    let daemon = Daemon::docker_with_other_users();
+    let daemon = Daemon::docker(&["--userns-remap", "nobody:nogroup"]);
     let image = web().file("/data/seed", b"seed", 0o600).change("USER web").load_in(&daemon.client);
     let run = built(&image, &["--exec", "ls /data", "--user", "root"]);
     let degraded = "fanotify is refused (Operation not permitted";

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{inspect, rows};
-use crate::support::{NO_HTTP, Run, Slim, exported, shell};
+use crate::support::{NO_HTTP, Run, Slim, config_id, exported, shell};
 
 #[test]
 fn the_report_accounts_for_every_entry() {
@@ -18,7 +18,7 @@ fn the_report_accounts_for_every_entry() {
     assert!(report["tool"].as_str().unwrap().starts_with("slim "));
     assert_eq!((&report["outcome"]["exit_code"], &report["outcome"]["meaning"]), (&json!(0), &json!("done")));
     assert_eq!(report["image"]["name"], image.name);
-    assert_eq!(report["result"]["id"], inspect(&image.slim_name(), ".Id"));
+    assert_eq!(report["result"]["id"], config_id(&image.slim_name()));
     assert_eq!(report["result"]["layer"], inspect(&image.slim_name(), "index .RootFS.Layers 0"));
 
     let engine = [

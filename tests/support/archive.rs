@@ -137,12 +137,16 @@ pub fn only_layer(archive: &[u8]) -> Vec<u8> {
     let (mut files, manifest) = saved(archive);
     let layers = manifest["Layers"].as_array().unwrap();
     assert_eq!(layers.len(), 1, "{layers:?}");
-    let layer = files.remove(layers[0].as_str().unwrap()).unwrap();
+    uncompressed(files.remove(layers[0].as_str().unwrap()).unwrap())
+}
+
+/// A layer as Docker saves it, which is compressed where it is stored so.
+pub fn uncompressed(layer: Vec<u8>) -> Vec<u8> {
+    if !layer.starts_with(&[0x1f, 0x8b]) {
+        return layer;
+    }
     let mut unpacked = vec![];
-    match layer.starts_with(&[0x1f, 0x8b]) {
-        true => flate2::read::GzDecoder::new(&layer[..]).read_to_end(&mut unpacked).unwrap(),
-        false => return layer,
-    };
+    flate2::read::GzDecoder::new(&layer[..]).read_to_end(&mut unpacked).unwrap();
     unpacked
 }
 
@@ -150,6 +154,12 @@ pub fn only_layer(archive: &[u8]) -> Vec<u8> {
 pub fn saved_config(archive: &[u8]) -> Vec<u8> {
     let (mut files, manifest) = saved(archive);
     files.remove(manifest["Config"].as_str().unwrap()).unwrap()
+}
+
+/// The digest of the configuration of an image in the machine's daemon. Where its images are in containerd, their ids are other
+/// digests.
+pub fn config_id(image: &str) -> String {
+    format!("sha256:{}", digits(&saved_config(&output(&["save", image]))))
 }
 
 /// The files of such an archive, and what it says of its first image.

@@ -2,9 +2,13 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+
+/// Who has the engines without root.
+pub const DEV: u32 = 1000;
 
 /// A way to a daemon; by default the machine's own, as the environment names it.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +17,8 @@ pub struct Client {
     pub host: Option<String>,
     /// A process in whose network namespace the daemon publishes ports.
     pub network_of: Option<u32>,
+    /// Where the daemon is `dev`'s: the executable under test, which `dev` then runs.
+    pub rootless: Option<PathBuf>,
 }
 
 impl Client {
@@ -23,16 +29,38 @@ impl Client {
 
     /// The executable under test.
     pub fn slim(&self) -> Command {
-        self.directed(self.in_network(&[env!("CARGO_BIN_EXE_slim")]))
+        let words = self.slim_words();
+        self.directed(self.in_network(&words.iter().map(String::as_str).collect::<Vec<_>>()))
     }
 
     /// The executable under test with another directory at `TMPDIR` than the daemon has.
     pub fn slim_elsewhere(&self) -> Command {
-        let line = "mount -t tmpfs none \"$TMPDIR\" && exec \"$0\" \"$@\"";
-        self.directed(self.in_network(&["unshare", "--mount", "sh", "-c", line, env!("CARGO_BIN_EXE_slim")]))
+        let line = "mount -t tmpfs -o mode=1777 none \"$TMPDIR\" && exec \"$0\" \"$@\"";
+        let words = self.slim_words();
+        let words = ["unshare", "--mount", "sh", "-c", line].into_iter().chain(words.iter().map(String::as_str));
+        self.directed(self.in_network(&words.collect::<Vec<_>>()))
     }
 
-    fn in_network(&self, words: &[&str]) -> Command {
+    /// The executable under test, by whom it is to be run.
+    fn slim_words(&self) -> Vec<String> {
+        match &self.rootless {
+            None => vec![env!("CARGO_BIN_EXE_slim").to_owned()],
+            Some(slim) => {
+                let ids = format!("setpriv --reuid {DEV} --regid {DEV} --clear-groups");
+                ids.split(' ').map(str::to_owned).chain([slim.display().to_string()]).collect()
+            }
+        }
+    }
+
+    /// Gives a directory to who runs slim.
+    pub fn give(&self, directory: &Path) {
+        if self.rootless.is_some() {
+            nix::unistd::chown(directory, Some(DEV.into()), Some(DEV.into())).unwrap();
+        }
+    }
+
+    /// A command where the daemon publishes its ports.
+    pub fn in_network(&self, words: &[&str]) -> Command {
         let enter = self.network_of.map(|process| ["nsenter".to_owned(), format!("--net=/proc/{process}/ns/net")]);
         let mut words = enter.into_iter().flatten().chain(words.iter().map(|&word| word.to_owned()));
         let mut command = Command::new(words.next().unwrap());

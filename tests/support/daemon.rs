@@ -1,181 +1,97 @@
-//! Daemons of a test's own: Docker's with other options, and Podman's.
+//! Daemons of a test's own: engines of releases of Debian, each in namespaces (`tests/engines/start`).
 //!
-//! Each runs in namespaces of its own: of networks, as a second bridge and its firewall rules would take the machine's own
-//! daemon's; of mounts, where what it stores lies in memory; of processes, so that everything it started ends with it.
-//! It ends with the thread that started it, also where that one is killed.
+//! A daemon ends with the thread that started it, also where that one is killed.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Client, until};
+use super::client::{Client, DEV};
+use super::newer_api;
+use super::until;
+
+/// The release with the newest engines; those of `tests/run` are from there.
+pub const NEWEST: &str = "forky";
+
+/// Docker 29, as far as it can be had: 28 with its defaults (images in containerd, no API before 1.44), its answers rewritten.
+const LIKE_29: &str = "docker-like-29";
 
 /// How long a daemon may take to end when it is told to.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What every daemon begins with: it tells its number, and hides what others on this machine would have it share.
-const PREPARE: &str = "\
-set -e
-cd \"$1\"
-read -r number rest </proc/self/stat
-echo \"$number\" >number
-mount -t proc none /proc
-mount -t tmpfs -o mode=711 none data
-mount -t tmpfs none /run
-[ ! -e /var/lib/cni ] || mount -t tmpfs none /var/lib/cni
-ip link set lo up
-";
-
-/// What every daemon ends with. The shell stays the first process, who must take in orphans; a daemon doesn't.
-const FINISH: &str = "\
-trap 'kill $!' TERM
-while kill -0 $! 2>/dev/null; do wait $! || true; done
-";
-
-/// Docker's daemon of another release of Debian, whose unpacked packages are its root. That is a root in its own right: `runc
-/// exec` enters the mount namespace, where a directory that was merely changed into would not count.
-const NEWER_DOCKER: &str = "\
-mkdir root layer
-mount --make-rprivate /
-mount -t tmpfs none layer
-mkdir layer/upper layer/work
-mount -t overlay -o \"lowerdir=$2,upperdir=layer/upper,workdir=layer/work\" none root
-echo '{\"features\": {\"containerd-snapshotter\": true}}' >features.json
-mount -t proc none root/proc
-mount --rbind /sys root/sys
-mount --rbind /dev root/dev
-mount -t tmpfs none root/run
-for shared in /tmp \"${TMPDIR:-/tmp}\" \"$1\"; do
-    mkdir -p \"root$shared\"
-    mount --bind \"$shared\" \"root$shared\"
-done
-cd root
-pivot_root . .old
-exec /bin/sh -ec '
-umount -l /.old
-cd \"$1\"
-mount -t tmpfs -o mode=711 none data
-shift 2
-dockerd --data-root $PWD/data/storage --exec-root /run/docker --pidfile /run/docker.pid \
-    --exec-opt native.cgroupdriver=cgroupfs --config-file $PWD/features.json --host unix://$PWD/daemon.sock \"$@\" &
-trap \"kill $!\" TERM
-while kill -0 $! 2>/dev/null; do wait $! || true; done
-' sh \"$@\"
-";
-
-/// Podman's service. Its containers get the limits that it has itself: it would raise them, for which root may lack
-/// CAP_SYS_RESOURCE.
-const PODMAN: &str = "\
-cat >unlimited <<'END'
-#!/bin/sh
-for word; do
-    case $option in
-    --bundle | -b) file=$word/config.json ;;
-    --process | -p) file=$word ;;
-    *) file= ;;
-    esac
-    if [ -f \"$file\" ]; then
-        jq 'del(.process.rlimits?, .rlimits?)' \"$file\" >\"$file.new\"
-        mv \"$file.new\" \"$file\"
-    fi
-    option=$word
-done
-exec runc \"$@\"
-END
-chmod +x unlimited
-cat >containers.conf <<END
-[containers]
-default_capabilities = [\"CHOWN\", \"DAC_OVERRIDE\", \"FOWNER\", \"FSETID\", \"KILL\", \"NET_BIND_SERVICE\", \"SETFCAP\",
-    \"SETGID\", \"SETPCAP\", \"SETUID\", \"SYS_CHROOT\"]
-[engine]
-cgroup_manager = \"cgroupfs\"
-events_logger = \"file\"
-runtime = \"unlimited\"
-[engine.runtimes]
-unlimited = [\"$PWD/unlimited\"]
-END
-export CONTAINERS_CONF=$PWD/containers.conf
-podman --root $PWD/data/storage --runroot $PWD/data/run --tmpdir $PWD/data/tmp --storage-driver overlay \
-    system service --time=0 unix://$PWD/daemon.sock &
-";
-
-const DOCKER: &str = "\
-shift
-dockerd --data-root $PWD/data/storage --exec-root $PWD/data/run --pidfile $PWD/data/pid \
-    --exec-opt native.cgroupdriver=cgroupfs --host unix://$PWD/daemon.sock \"$@\" &
-";
-
-/// Other users for the containers of Docker's daemon: as files that only it sees, which its option then names.
-const OTHER_USERS: &str = "\
-for file in subuid subgid; do
-    printf 'nobody:100000:65536\\nnogroup:100000:65536\\n' >$file
-    [ -e /etc/$file ] || touch /etc/$file
-    mount --bind $file /etc/$file
-done
-";
 
 /// See the module.
 pub struct Daemon {
     /// The way to it.
     pub client: Client,
+    /// What it is, such as `rootless-docker`.
+    pub kind: String,
     /// Waits for the first process of the namespace.
     child: Child,
     folder: tempfile::TempDir,
 }
 
 impl Daemon {
-    /// Docker's, with options. It answers at a unix socket besides.
+    /// Docker's, its images in its storage driver, with options. It answers at a unix socket besides.
     pub fn docker(options: &[&str]) -> Daemon {
-        Daemon::start(DOCKER, options)
+        Daemon::start(NEWEST, "docker", options)
     }
 
-    /// Docker's, to whose containers root is somebody else on the machine.
-    pub fn docker_with_other_users() -> Daemon {
-        Daemon::start(&[OTHER_USERS, DOCKER].concat(), &["--userns-remap", "nobody:nogroup"])
-    }
-
-    /// The newest Docker that Debian has, its images in containerd, as a new installation of version 29 keeps them.
+    /// Docker's as a new installation of version 29 has it: its images in containerd.
     pub fn docker_with_containerd() -> Daemon {
-        static ENGINES: OnceLock<PathBuf> = OnceLock::new();
-        let engines = ENGINES.get_or_init(|| {
-            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/engines/forky");
-            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines/newer");
-            assert!(Command::new(script).arg("forky").arg(&directory).status().unwrap().success());
-            directory
-        });
-        Daemon::start(NEWER_DOCKER, &[engines.to_str().unwrap()])
+        Daemon::start(NEWEST, "docker-containerd", &[])
     }
 
     /// Podman's.
     pub fn podman() -> Daemon {
-        Daemon::start(PODMAN, &[])
+        Daemon::start(NEWEST, "podman", &[])
     }
 
-    fn start(script: &str, options: &[&str]) -> Daemon {
+    /// An engine of a release of Debian; kinds are in `tests/engines/start`.
+    pub fn start(release: &str, kind: &str, options: &[&str]) -> Daemon {
+        unpack(release);
         let folder = tempfile::tempdir().unwrap();
         // Users of containers pass through.
-        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
-        std::fs::create_dir(folder.path().join("data")).unwrap();
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines/start");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL"]);
-        command.args(["sh", "-c", &[PREPARE, script, FINISH].concat(), "sh"]).arg(folder.path()).args(options);
+        let started = if kind == LIKE_29 { "docker-containerd" } else { kind };
+        command.args(["--pdeathsig", "KILL", script]).arg(folder.path()).args([release, started]).args(options);
+        let mut socket = folder.path().join("daemon.sock");
+        if kind == LIKE_29 {
+            command.env("DOCKER_MIN_API_VERSION", "1.44");
+            let rewritten = folder.path().join("rewritten.sock");
+            newer_api::serve(&rewritten, &socket);
+            socket = rewritten;
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().expect("setpriv is installed (util-linux)");
-        let host = format!("unix://{}", folder.path().join("daemon.sock").display());
-        let client = Client { host: Some(host), network_of: Some(child.id()) };
-        let mut daemon = Daemon { client, child, folder };
+        let host = format!("unix://{}", socket.display());
+        let rootless = kind.starts_with("rootless-").then(|| copy_for_dev(folder.path()));
+        let client = Client { host: Some(host), network_of: Some(child.id()), rootless };
+        let mut daemon = Daemon { client, kind: kind.to_owned(), child, folder };
         until("the start of a daemon", || {
             let ended = daemon.child.try_wait().unwrap();
             assert!(ended.is_none(), "the daemon ended: {}", daemon.log());
-            daemon.client.output(&["version"]).status.success()
+            daemon.client.ask("GET", "/version").0 == 200
         });
         daemon
+    }
+
+    /// It is a user's, not root's.
+    pub fn is_rootless(&self) -> bool {
+        self.client.rootless.is_some()
+    }
+
+    /// It is Podman's service.
+    pub fn is_podman(&self) -> bool {
+        self.kind.ends_with("podman")
     }
 
     /// Where it has its socket; a test can put files there.
@@ -194,6 +110,22 @@ impl Daemon {
         assert_eq!(self.client.docker(&["ps", "-aq"]), "", "containers are left");
         assert_eq!(self.client.docker(&["volume", "ls", "-q"]), "", "volumes are left");
     }
+}
+
+/// Unpacks a release's engines, once.
+fn unpack(release: &str) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines/unpack");
+    assert!(Command::new(script).arg(release).status().unwrap().success(), "the engines of {release} cannot be had");
+}
+
+/// The executable under test where `dev` may read it: the build directory may be nobody's but root's.
+fn copy_for_dev(folder: &Path) -> std::path::PathBuf {
+    let copy = folder.join("slim");
+    std::fs::copy(env!("CARGO_BIN_EXE_slim"), &copy).unwrap();
+    nix::unistd::chown(&copy, Some(DEV.into()), Some(DEV.into())).unwrap();
+    copy
 }
 
 impl Drop for Daemon {

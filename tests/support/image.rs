@@ -71,7 +71,10 @@ pub fn busybox() -> Builder {
         .file("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\n", 0o644)
         .file("/etc/group", b"root:x:0:\nweb:x:1000:\nextra:x:2000:web\n", 0o644)
         .directory("/tmp", 0o1777)
-        .directory("/root", 0o700);
+        .directory("/root", 0o700)
+        // What is only implied by what is in it gets the time of its unpacking from Docker.
+        .directory("/bin", 0o755)
+        .directory("/etc", 0o755);
     for name in [
         "sh", "cat", "ls", "echo", "sleep", "httpd", "id", "env", "test", "mkdir", "stat", "kill", "true", "false", "nc", "seq",
         "head", "wget",
@@ -98,6 +101,7 @@ pub fn heavy_web() -> Builder {
 
 fn web_with(large: &[u8]) -> Builder {
     busybox()
+        .directory("/www", 0o755)
         .file("/www/index.html", b"<a href=/large>large</a>", 0o644)
         .file("/www/large", large, 0o644)
         .file("/www/hidden", b"hidden", 0o644)
@@ -213,6 +217,14 @@ impl Image {
         let dockerfile = format!("FROM {}\n{dockerfile}\n", self.name);
         feed(self.client.command().args(["build", "-q", "-t", &self.name, "-"]), dockerfile.as_bytes());
         self
+    }
+
+    /// Another image, by what a Dockerfile says after its FROM line.
+    pub fn derived(&self, dockerfile: &str) -> Image {
+        let name = format!("{}:1", unique("derived"));
+        let dockerfile = format!("FROM {}\n{dockerfile}\n", self.name);
+        feed(self.client.command().args(["build", "-q", "-t", &name, "-"]), dockerfile.as_bytes());
+        Image::named_in(&self.client, name)
     }
 
     /// Whether there is a slim version.

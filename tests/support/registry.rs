@@ -8,29 +8,39 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Image, docker, until};
+use super::{Client, Image, docker, until};
 
 /// A registry, which takes one account where it has one.
 pub struct Registry {
     server: Child,
     pub address: String,
+    /// In whose network it is.
+    client: Client,
     _folder: tempfile::TempDir,
 }
 
 impl Registry {
     pub fn start(account: Option<(&str, &str)>) -> Registry {
-        Registry::start_as(account, "")
+        Registry::start_as(&Client::default(), account, "")
     }
 
     /// With more in its configuration of HTTP.
     pub fn start_with(http: &str) -> Registry {
-        Registry::start_as(None, &format!(", {http}"))
+        Registry::start_as(&Client::default(), None, &format!(", {http}"))
     }
 
-    fn start_as(account: Option<(&str, &str)>, http: &str) -> Registry {
+    /// Where a daemon finds it on its own loopback, at the port 5000.
+    pub fn start_beside(client: &Client) -> Registry {
+        Registry::start_as(client, None, "")
+    }
+
+    fn start_as(client: &Client, account: Option<(&str, &str)>, http: &str) -> Registry {
         let folder = tempfile::tempdir().unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
+        let address = match client.network_of {
+            None => free.local_addr().unwrap().to_string(),
+            Some(_) => "127.0.0.1:5000".to_owned(),
+        };
         drop(free);
         let data = folder.path().join("data");
         let mut config = format!(
@@ -46,16 +56,29 @@ impl Registry {
         }
         let file = folder.path().join("config.yml");
         std::fs::write(&file, config).unwrap();
-        let server = Command::new("docker-registry").arg("serve").arg(file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut server = client.in_network(&["docker-registry", "serve", file.to_str().unwrap()]);
+        let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let server = server.expect("docker-registry is installed (`tests/run` does that)");
-        until("the start of the registry", || TcpStream::connect(&address).is_ok());
-        Registry { server, address, _folder: folder }
+        let ping = ["curl", "--silent", "--output", "/dev/null", &address];
+        until("the start of the registry", || client.in_network(&ping).status().unwrap().success());
+        Registry { server, address, client: client.clone(), _folder: folder }
     }
 
     /// Pushes an image under a name of this registry, and removes it from the daemon.
     pub fn push(&self, image: &Image, docker_config: Option<&Path>) -> String {
         let name = self.push_copy(image, docker_config);
         docker(&["rmi", &image.name]);
+        name
+    }
+
+    /// Pushes the image or the index that is in an OCI layout; its name.
+    pub fn push_layout(&self, layout: &Path) -> String {
+        let name = format!("{}/team/index:1", self.address);
+        let (source, target) = (format!("oci:{}", layout.display()), format!("docker://{name}"));
+        let copy = ["copy", "--insecure-policy", "--all", "--preserve-digests", "--dest-tls-verify=false", &source, &target];
+        let output = self.client.in_network(&[&["skopeo"], &copy[..]].concat()).output();
+        let output = output.expect("skopeo is installed (`tests/run` does that)");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         name
     }
 

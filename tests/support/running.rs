@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -116,6 +116,11 @@ impl Running {
         let listed = self.listed();
         let mounts = listed.iter().flat_map(|container| container["Mounts"].as_array().into_iter().flatten());
         mounts.filter(|mount| mount["Type"] == "volume").map(|mount| mount["Name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Where its temporary files are.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
     }
 
     pub fn temporary_files(&self) -> Vec<PathBuf> {

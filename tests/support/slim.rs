@@ -54,20 +54,22 @@ impl Slim {
 
     /// Any command line, with a daemon.
     pub fn with(client: &Client, words: &[&str]) -> Slim {
-        Slim::of(client.slim(), words)
+        Slim::of(client, client.slim(), words)
     }
 
     /// As [`Slim::build`], where the daemon does not see slim's temporary files.
     pub fn build_elsewhere(image: &Image, words: &[&str]) -> Slim {
-        let slim = Slim::of(image.client.slim_elsewhere(), &[&["build", &image.name], words].concat());
+        let slim = Slim::of(&image.client, image.client.slim_elsewhere(), &[&["build", &image.name], words].concat());
         let temporary = slim.folder().join("temporary");
         std::fs::create_dir(&temporary).unwrap();
+        image.client.give(&temporary);
         slim.env("TMPDIR", temporary.to_str().unwrap())
     }
 
-    fn of(mut command: Command, words: &[&str]) -> Slim {
+    fn of(client: &Client, mut command: Command, words: &[&str]) -> Slim {
         begin();
         let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        [&folder, &cache].iter().for_each(|directory| client.give(directory.path()));
         command.args(words).current_dir(folder.path()).stdin(Stdio::null()).env_remove("SOURCE_DATE_EPOCH");
         command.env("XDG_CACHE_HOME", cache.path());
         Slim { folder, cache, command }
