@@ -14,7 +14,10 @@ pub mod observe;
 pub mod pack;
 pub mod plan;
 pub mod report;
+#[cfg(test)]
+mod rooms;
 pub mod verify;
+pub mod workspace;
 
 /// Parsers that nobody else needs, for the fuzzer.
 #[cfg(fuzzing)]

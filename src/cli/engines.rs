@@ -14,7 +14,7 @@ use crate::engine::docker::Engine;
 use crate::engine::embedded::Embedded;
 use crate::engine::error::EngineError;
 use crate::engine::owner::Owner;
-use crate::engine::workspace::Workspace;
+use crate::workspace::Workspace;
 
 /// How long an engine that went away may take to come back.
 const RETURN_PATIENCE: Duration = Duration::from_secs(10);

@@ -1,11 +1,11 @@
 //! How a step's error becomes an exit code and a message.
 
+use crate::engine::daemon_image::SourceError;
 use crate::engine::embedded::{EmbeddedError, RunnerError};
 use crate::engine::error::EngineError;
 use crate::engine::inject::ProgramError;
 use crate::exit::Exit;
 use crate::image::local::LocalError;
-use crate::image::source::SourceError;
 use crate::image::store::StoreError;
 use crate::observe::run::ObserveError;
 use crate::observe::target::TargetError;

@@ -4,7 +4,6 @@ use slim_probes::{CrawlOptions, ExecCommand, HttpCommand, HttpOptions, read_comm
 
 use super::failure::Failure;
 use super::request::{self, KeepFlags, ProbeFlags, RegistryFlags};
-use crate::engine::docker::Credentials;
 use crate::engine::options::RunOptions;
 use crate::engine::options::environment::Variable;
 use crate::image::config::{ImageConfig, RunConfig};
@@ -12,6 +11,7 @@ use crate::image::location::ImageSource;
 use crate::image::output::Output;
 use crate::image::reference::ImageName;
 use crate::image::transport::registry::Access;
+use crate::image::transport::registry::Credentials;
 use crate::image::transport::registry::place::Place;
 use crate::observe::run::{HttpProbe, Probes};
 use crate::plan::{ConfigView, Extras, KeepLookedAt};

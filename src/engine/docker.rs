@@ -20,6 +20,7 @@ use super::endpoint::{self, Endpoint};
 use super::error::{EngineError, reason, status};
 use super::kind::{ImageStore, Kind};
 use super::owner::Owner;
+use crate::image::transport::registry::Credentials;
 
 /// How long the daemon may take to answer a request. Loading an image is one request.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -29,21 +30,6 @@ const LOADED: &str = "Loaded image ID: ";
 
 /// How long the daemon may go on with a load that was cut off.
 const LOAD_PATIENCE: Duration = Duration::from_secs(3);
-
-/// The user's name and secret for a registry.
-#[derive(Clone)]
-pub struct Credentials {
-    /// Account.
-    pub account: String,
-    /// Password or token.
-    pub secret: String,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Credentials").field("account", &self.account).finish_non_exhaustive()
-    }
-}
 
 /// Where a pull is: a line for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]

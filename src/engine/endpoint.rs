@@ -9,9 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::kind::Kind;
+use crate::image::digest::digits_of;
 
 /// Where a daemon is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +180,7 @@ fn context_name(folder: &Path, surroundings: &dyn Surroundings) -> Result<Option
 }
 
 fn context_endpoint(folder: &Path, name: &str, surroundings: &dyn Surroundings) -> Result<Endpoint, EndpointError> {
-    let digest: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = digits_of(name.as_bytes());
     let path = folder.join("contexts/meta").join(&digest).join("meta.json");
     let text = surroundings.read(&path).map_err(|source| EndpointError::Context {
         name: name.to_owned(),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     fn far() -> String {
-        Sha256::digest(b"far").iter().map(|byte| format!("{byte:02x}")).collect()
+        digits_of(b"far")
     }
 
     #[test]

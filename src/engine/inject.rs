@@ -18,7 +18,7 @@ use super::docker::Engine;
 use super::error::EngineError;
 use super::kind::Kind;
 use super::sight;
-use super::workspace::Workspace;
+use crate::workspace::Workspace;
 
 /// Our executable, ready to be put into containers.
 #[derive(Debug)]

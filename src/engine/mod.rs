@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod capabilities;
 pub mod container;
+pub mod daemon_image;
 pub mod docker;
 pub mod embedded;
 pub mod endpoint;
@@ -16,4 +17,3 @@ mod sight;
 pub(crate) mod signal;
 pub mod stored;
 pub mod volumes;
-pub mod workspace;

@@ -8,12 +8,12 @@
 use std::io::{self, Read};
 
 use futures_util::TryStreamExt;
-use sha2::{Digest, Sha256};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::docker::Engine;
 use super::error::{EngineError, reason};
 use super::kind::Kind;
+use crate::image::digest::digits_of;
 
 /// Larger than any configuration.
 const LARGEST: u64 = 16 << 20;
@@ -77,8 +77,7 @@ fn find(archive: impl Read, id: &str) -> Result<Stored, StoredError> {
         }
         let mut config = vec![];
         entry.take(LARGEST).read_to_end(&mut config)?;
-        let digest: String = Sha256::digest(&config).iter().map(|byte| format!("{byte:02x}")).collect();
-        return if digest == digits { Ok(Stored { config, root_mode }) } else { Err(StoredError::Digest) };
+        return if digits_of(&config) == digits { Ok(Stored { config, root_mode }) } else { Err(StoredError::Digest) };
     }
     Err(StoredError::Missing(name))
 }
@@ -112,7 +111,7 @@ mod tests {
 
     #[test]
     fn only_what_has_the_digest_of_the_id_is_the_configuration() {
-        let digits: String = Sha256::digest(b"{}").iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = digits_of(b"{}");
         let (id, name) = (format!("sha256:{digits}"), format!("{digits}.json"));
         let layer: (&str, &[u8]) = ("layer.tar", &[7; 9000]);
         let good = archive(&[layer, (&name, b"{}"), ("manifest.json", b"[]")]);
@@ -137,7 +136,7 @@ mod tests {
             }
             layer.into_inner().unwrap()
         };
-        let digits: String = Sha256::digest(b"{}").iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = digits_of(b"{}");
         let name = format!("{digits}.json");
         for (layers, expected) in [
             (&[layer(None)][..], 0o755),

@@ -24,8 +24,8 @@ use super::inject::Program;
 use super::options::RunOptions;
 use super::options::mounts::{Bind, MountRequest};
 use super::runtime::Runtime;
-use super::workspace::Workspace;
 use crate::hidden;
+use crate::workspace::Workspace;
 
 /// Most bytes of one volume that are copied: test data, not somebody's database.
 const MAX_COPY: u64 = 1 << 30;

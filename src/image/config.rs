@@ -9,9 +9,9 @@
 
 use std::collections::BTreeMap;
 
+use super::digest::digest_of;
 use oci_spec::image::{Digest, History, RootFs};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -176,10 +176,7 @@ pub fn slim_config(source: &ImageConfig, diff_id: &Digest, created: Option<Strin
 #[must_use]
 pub fn chain_id(diff_ids: &[String]) -> Option<String> {
     let (first, rest) = diff_ids.split_first()?;
-    let chained = |chain: String, diff_id: &String| {
-        let digest = Sha256::digest(format!("{chain} {diff_id}").as_bytes());
-        format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-    };
+    let chained = |chain: String, diff_id: &String| digest_of(format!("{chain} {diff_id}").as_bytes());
     Some(rest.iter().fold(first.clone(), chained))
 }
 

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::config::{ImageConfig, RunConfig};
+use super::digest::digest_of;
 use super::location::{FileSource, ImageSource};
 use super::packer::{PackerError, Skipped};
 use super::read_files::ReadFiles;
@@ -22,8 +23,7 @@ use super::transport::platform::Platform;
 use super::transport::registry::{self, Access, Tell};
 use super::transport::{self, LayeredImage, TransportError, rootfs};
 use super::tree::{EntryId, Tree};
-use crate::engine::workspace::Workspace;
-use crate::pack::digest_of;
+use crate::workspace::Workspace;
 
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +124,7 @@ pub fn open_directory(path: &Path, run: RunConfig) -> SourceImage {
     let Platform { os, architecture, .. } = Platform::of_host();
     let config = ImageConfig { os, architecture, config: Some(run), ..ImageConfig::default() };
     SourceImage {
-        id: digest_of(&config.to_json()).to_string(),
+        id: digest_of(&config.to_json()),
         name: ImageSource::Rootfs(path.to_owned()).to_string(),
         tags: vec![],
         config,

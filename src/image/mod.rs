@@ -1,6 +1,7 @@
 //! What an image is: its name, its configuration, its tree of entries and their bytes.
 
 pub mod config;
+pub mod digest;
 pub mod layer;
 pub mod local;
 pub mod location;

@@ -8,7 +8,21 @@ use std::sync::{Mutex, PoisonError};
 
 use super::packer::PackerError;
 use super::tree::{EntryId, Tree};
-use crate::plan::Contents;
+
+/// Reads contents of the image where they are asked for. A plan does no I/O itself: it is given this.
+pub trait Contents {
+    /// The first `limit` bytes of a regular file (all of it where it is shorter).
+    ///
+    /// # Errors
+    /// Whatever stood in the way, for the user.
+    fn read(&self, file: EntryId, limit: u64) -> std::io::Result<Vec<u8>>;
+
+    /// The first `limit` bytes of each of `files`, in their order; better than [`Contents::read`] in a loop where a
+    /// request costs a round trip. Callers bound the number of files.
+    fn read_each(&self, files: &[EntryId], limit: u64) -> Vec<std::io::Result<Vec<u8>>> {
+        files.iter().map(|&file| self.read(file, limit)).collect()
+    }
+}
 
 /// A part of a file's content.
 #[derive(Debug, PartialEq, Eq)]

@@ -21,6 +21,7 @@ use oci_spec::image::{Digest, Sha256Digest};
 use sha2::{Digest as _, Sha256};
 
 use crate::escape::escape;
+use crate::image::digest::digits;
 
 /// Why an image cannot be packed.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +81,6 @@ pub fn digest_of(bytes: &[u8]) -> Digest {
 
 /// The digest of what was hashed, `sha256:...`.
 fn digest(hasher: Sha256) -> Digest {
-    let hexadecimal: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    let digest: Sha256Digest = hexadecimal.parse().expect("a hash has 64 hexadecimal digits");
+    let digest: Sha256Digest = digits(hasher).parse().expect("a hash has 64 hexadecimal digits");
     digest.into()
 }

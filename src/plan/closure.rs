@@ -7,12 +7,13 @@
 
 use super::config::ConfigView;
 use super::draft::Draft;
+use super::elf;
 use super::format::{Edge, Reason};
 use super::library_search::LibrarySearch;
-use super::resolve::Spelling;
-use super::{Contents, elf};
 use crate::escape::escape;
+use crate::image::read_files::Contents;
 use crate::image::tree::{EntryId, Tree};
+use crate::observe::observation::Spelling;
 
 /// Linkers put program headers and the loader's name at the beginning of a file.
 const HEAD: u64 = 16 << 10;

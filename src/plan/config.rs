@@ -9,9 +9,10 @@ use std::borrow::Cow;
 
 use super::draft::Draft;
 use super::format::Reason;
-use super::resolve::{Resolution, Spelling, View};
+use super::resolve::{Resolution, View};
 use crate::image::tree::{EntryId, Kind, Tree};
 use crate::observe::observation::Access;
+use crate::observe::observation::Spelling;
 
 /// The part of an image's configuration that a plan depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::format::{Kept, Reason};
-use super::resolve::{Resolution, Spelling, View};
+use super::resolve::{Resolution, View};
 use crate::image::tree::{EntryId, Kind, Tree};
+use crate::observe::observation::Spelling;
 
 /// See the module.
 #[derive(Debug)]

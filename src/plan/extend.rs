@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use super::draft::Draft;
 use super::extras::Extras;
 use super::format::{Kept, Plan, Reason};
-use super::{ConfigView, Contents, PlanError, closure};
+use super::{ConfigView, PlanError, closure};
+use crate::image::read_files::Contents;
 use crate::image::tree::{EntryId, Kind, Tree};
 
 /// What a plan is extended from.

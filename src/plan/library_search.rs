@@ -14,10 +14,12 @@ use super::config::ConfigView;
 use super::draft::Draft;
 use super::elf::{self, Elf};
 use super::format::{Edge, Reason};
-use super::resolve::{Resolution, Spelling, View};
-use super::{Contents, library_cache};
+use super::library_cache;
+use super::resolve::{Resolution, View};
 use crate::escape::escape;
+use crate::image::read_files::Contents;
 use crate::image::tree::{EntryId, Kind, Tree};
+use crate::observe::observation::Spelling;
 
 /// A program of more libraries than this is made up.
 const MAX_OBJECTS: usize = 4096;

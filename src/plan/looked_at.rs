@@ -15,9 +15,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::draft::Draft;
 use super::format::Reason;
 use super::observed::{is_listing, without_mark};
-use super::resolve::{Spelling, View};
+use super::resolve::View;
 use crate::escape::escape;
 use crate::image::tree::{EntryId, Kind, Tree};
+use crate::observe::observation::Spelling;
 use crate::observe::observation::{Access, Observation};
 
 /// The policy for what was merely looked at (`--keep-looked-at`).

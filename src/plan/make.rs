@@ -3,7 +3,8 @@
 use super::extras::Extras;
 use super::format::Plan;
 use super::looked_at::{self, KeepLookedAt};
-use super::{ConfigView, Contents, PlanError, always, closure, config, draft::Draft, observed};
+use super::{ConfigView, PlanError, always, closure, config, draft::Draft, observed};
+use crate::image::read_files::Contents;
 use crate::image::tree::Tree;
 use crate::observe::observation::Observation;
 

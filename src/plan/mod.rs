@@ -45,8 +45,6 @@ pub use repair::{Missing, missing};
 pub use runs::seen_by_some;
 pub use widen::{WidenInput, widen};
 
-use crate::image::tree::EntryId;
-
 #[cfg(test)]
 pub(crate) fn observation_of_nothing() -> crate::observe::observation::Observation {
     testing::observation(&[])
@@ -57,21 +55,6 @@ pub(crate) fn fuzz_file(bytes: &[u8]) {
     let _ = (elf::interpreter(bytes), elf::parse(bytes), library_cache::parse(bytes));
     closure::fuzz(bytes);
     packages::fuzz(bytes);
-}
-
-/// Reads contents of the image for the closures. The plan itself does no I/O: who makes it brings this.
-pub trait Contents {
-    /// The first `limit` bytes of a regular file (all of it where it is shorter).
-    ///
-    /// # Errors
-    /// Whatever stood in the way, for the user.
-    fn read(&self, file: EntryId, limit: u64) -> std::io::Result<Vec<u8>>;
-
-    /// The first `limit` bytes of each of `files`, in their order; better than [`Contents::read`] in a loop where a
-    /// request costs a round trip. Callers bound the number of files.
-    fn read_each(&self, files: &[EntryId], limit: u64) -> Vec<std::io::Result<Vec<u8>>> {
-        files.iter().map(|&file| self.read(file, limit)).collect()
-    }
 }
 
 /// Why there is no plan.

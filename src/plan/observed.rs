@@ -15,8 +15,9 @@ use std::collections::{HashMap, HashSet};
 use super::draft::Draft;
 use super::format::{PhaseName, Reason};
 use super::looked_at::{KeepLookedAt, Sweeps};
-use super::resolve::{End, Resolution, Spelling, View};
+use super::resolve::{End, Resolution, View};
 use crate::image::tree::{EntryId, Kind, Tree};
+use crate::observe::observation::Spelling;
 use crate::observe::observation::{Access, Observation, PathUse, Process, Sense};
 
 /// The kernel's mark on a path whose name is gone.

@@ -13,9 +13,10 @@
 
 use std::collections::BTreeSet;
 
-use super::Contents;
-use super::resolve::{Spelling, View};
+use super::resolve::View;
+use crate::image::read_files::Contents;
 use crate::image::tree::{EntryId, Kind, Tree};
+use crate::observe::observation::Spelling;
 
 /// The longest path, as in the kernel.
 const MAX_PATH: usize = 4096;

@@ -11,45 +11,13 @@
 use std::collections::HashMap;
 
 use crate::image::tree::{EntryId, Kind, Tree};
+use crate::observe::observation::Spelling;
 use crate::observe::observation::{Mount, Shows};
 
 /// As in the kernel (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
 /// As in the kernel (`PATH_MAX`, the NUL included).
 const MAX_PATH: usize = 4096;
-
-/// A path as a process used it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Spelling<'a> {
-    /// The process's root directory; empty or `/` where it is the container's.
-    pub root: &'a [u8],
-    /// The directory from which a relative path starts.
-    pub base: &'a [u8],
-    /// The path; an empty one is the base itself.
-    pub path: &'a [u8],
-}
-
-impl<'a> Spelling<'a> {
-    /// An absolute path of the container.
-    #[must_use]
-    pub fn absolute(path: &'a [u8]) -> Spelling<'a> {
-        Spelling { path, ..Spelling::default() }
-    }
-
-    /// The path as one text from the container's root, symbolic links and `..` as written.
-    #[must_use]
-    pub fn joined(&self) -> Vec<u8> {
-        let mut joined = self.root.strip_suffix(b"/").unwrap_or(self.root).to_vec();
-        if !self.path.starts_with(b"/") {
-            joined.extend_from_slice(self.base.strip_suffix(b"/").unwrap_or(self.base));
-            if !self.path.is_empty() {
-                joined.push(b'/');
-            }
-        }
-        joined.extend_from_slice(self.path);
-        joined
-    }
-}
 
 /// Where a path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{ConfigView, Contents, Extras, KeepLookedAt, Kept, Plan, PlanError, PlanInput, make};
+use super::{ConfigView, Extras, KeepLookedAt, Kept, Plan, PlanError, PlanInput, make};
 use crate::escape::escape;
+use crate::image::read_files::Contents;
 use crate::image::tree::{EntryId, Tree};
 use crate::observe::observation::{
     Access, Counters, End, Fanotify, Header, Mount, Observation, PathUse, Phase, PhaseKind, Process, Sense,

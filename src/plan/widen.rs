@@ -20,7 +20,8 @@ use super::extend::Addition;
 use super::format::{Plan, Reason, Widening};
 use super::looked_at::Sweeps;
 use super::observed::Uses;
-use super::{Contents, PlanError, language_package, packages};
+use super::{PlanError, language_package, packages};
+use crate::image::read_files::Contents;
 use crate::image::tree::{EntryId, Kind, Tree};
 use crate::observe::observation::{Access, Observation};
 

@@ -8,6 +8,7 @@ use crate::cli::engines::Engines;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Progress;
 use crate::engine::container::Container;
+use crate::engine::daemon_image::{self, SourceError};
 use crate::engine::docker::Engine;
 use crate::engine::embedded::Embedded;
 use crate::engine::inject::Program;
@@ -16,7 +17,7 @@ use crate::engine::volumes::Copies;
 use crate::image::local::{Listed, Place, content_size};
 use crate::image::packer::Skipped;
 use crate::image::read_files::ReadFiles;
-use crate::image::source::{self, SourceError, SourceImage};
+use crate::image::source::SourceImage;
 use crate::image::store::Flavour;
 use crate::image::tree::Tree;
 use crate::observe::merge::merge;
@@ -203,7 +204,7 @@ async fn open_here(
 
 async fn open_in_daemon(engine: &Engine, program: &Program, image: &SourceImage) -> Result<Opened, SourceError> {
     let begun = Instant::now();
-    let (container, mut packer, stop_timeout) = source::open(engine, program, image).await?;
+    let (container, mut packer, stop_timeout) = daemon_image::open(engine, program, image).await?;
     let listed = tokio::task::spawn_blocking(move || packer.list().map(|(tree, skipped)| (packer, tree, skipped))).await;
     let (packer, mut tree, skipped) = listed.map_err(|error| SourceError::Container(error.to_string()))??;
     if let Some(mode) = image.root_mode {

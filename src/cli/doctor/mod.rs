@@ -14,8 +14,8 @@ use crate::engine::docker::Engine;
 use crate::engine::embedded::{TierReport, probe_tiers};
 use crate::engine::endpoint::{self, System};
 use crate::engine::owner::Owner;
-use crate::engine::workspace::Workspace;
 use crate::exit::Exit;
+use crate::workspace::Workspace;
 
 /// What was tried, and what came of it.
 #[derive(Debug, Serialize)]

@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use slim_sensor::wire::Fanotify;
 
 use crate::engine::docker::Engine;
@@ -12,6 +11,7 @@ use crate::engine::inject::Program;
 use crate::engine::options::RunOptions;
 use crate::engine::runtime::Runtime;
 use crate::image::config::RunConfig;
+use crate::image::digest::digest_of;
 use crate::image::source::SourceImage;
 use crate::observe::recorder::Recorder;
 use crate::observe::sensor::Sensor;
@@ -73,10 +73,9 @@ struct Archive {
 
 /// An image with one empty layer, as `docker save` writes it.
 fn image_of_nothing(architecture: &str) -> std::io::Result<Archive> {
-    let digits = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let config = serde_json::json!({
         "architecture": architecture, "os": "linux", "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digits(&EMPTY))]}
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(&EMPTY)]}
     });
     let config = config.to_string();
     let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": null, "Layers": ["layer.tar"]}]).to_string();
@@ -88,5 +87,5 @@ fn image_of_nothing(architecture: &str) -> std::io::Result<Archive> {
         header.set_mode(0o644);
         archive.append_data(&mut header, path, content)?;
     }
-    Ok(Archive { bytes: archive.into_inner()?, id: format!("sha256:{}", digits(config.as_bytes())) })
+    Ok(Archive { bytes: archive.into_inner()?, id: digest_of(config.as_bytes()) })
 }

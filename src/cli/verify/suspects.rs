@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::cli::failure::Failure;
+use crate::engine::daemon_image::{self, SourceError};
 use crate::engine::runtime::Runtime;
 use crate::escape::escape;
-use crate::image::source::{self, SourceError, SourceImage};
+use crate::image::source::SourceImage;
 use crate::image::tree::{EntryId, Kind, Tree};
 use crate::observe::observation::Observation;
-use crate::plan::resolve::{Spelling, View};
+use crate::observe::observation::Spelling;
+use crate::plan::resolve::View;
 use crate::plan::{Kept, Plan, Reason, missing};
 use crate::report::verification::{Path, Suspect};
 use crate::verify::Trial;
@@ -58,7 +60,7 @@ async fn list(runtime: Runtime<'_>, image: &SourceImage) -> Result<Tree, Failure
             return Ok(listed.await.map_err(|error| Failure::internal(error.to_string()))??.tree);
         }
     };
-    let (container, mut packer, _) = source::open(engine, program, image).await?;
+    let (container, mut packer, _) = daemon_image::open(engine, program, image).await?;
     let listed = tokio::task::spawn_blocking(move || packer.list()).await;
     let (tree, _) = listed.map_err(|error| Failure::internal(error.to_string()))?.map_err(SourceError::from)?;
     container.remove().await?;

@@ -15,10 +15,10 @@ use super::runner::{Runner, RunnerError};
 use super::specify::specify;
 use super::tiers::Tier;
 use crate::engine::options::RunOptions;
-use crate::engine::workspace::Workspace;
 use crate::image::local::{LocalError, Place};
 use crate::image::source::SourceImage;
 use crate::image::store::{Flavour, Store};
+use crate::workspace::Workspace;
 
 /// What goes wrong with a container of slim's own.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+use crate::image::digest::digest;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes that are decompressed at once.
@@ -124,12 +125,6 @@ impl Budget {
     }
 }
 
-/// `sha256:` and the digits of what was hashed.
-#[must_use]
-pub fn digest_text(hasher: Sha256) -> String {
-    hasher.finalize().iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
-}
-
 /// Hashes what is read through it.
 struct Hashing<R> {
     inner: R,
@@ -143,7 +138,7 @@ impl<R: Read> Read for Hashing<R> {
         self.hasher.update(&buffer[..read]);
         if read == 0 && !buffer.is_empty() {
             // Nobody waits for it where the stream was not expected to have a digest.
-            let _ = self.told.try_send(digest_text(self.hasher.clone()));
+            let _ = self.told.try_send(digest(self.hasher.clone()));
         }
         Ok(read)
     }
@@ -231,7 +226,7 @@ fn pump(
             return Ok(());
         }
     }
-    let of_archive = digest_text(hasher);
+    let of_archive = digest(hasher);
     verify("digest of a layer's archive (its diffID)", expected.diff_id.as_deref(), || of_archive.clone())?;
     // A decompressor is done before the end of the file was seen; nothing may follow.
     let found = || if is_hashed { digests.recv().unwrap_or_else(|_| "cut off".to_owned()) } else { of_archive.clone() };
@@ -282,6 +277,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::image::digest::digest_of;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
@@ -290,7 +286,7 @@ mod tests {
     }
 
     fn digest(bytes: &[u8]) -> String {
-        digest_text(Sha256::new_with_prefix(bytes))
+        digest_of(bytes)
     }
 
     fn read(blob: Vec<u8>, expected: Expected, limit: u64) -> Result<Vec<u8>, String> {

@@ -2,14 +2,13 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::sync::Barrier;
 
 use ::tar::EntryType;
-use sha2::{Digest as _, Sha256};
 
 use super::merge::{MergeError, Merged, merge};
 use super::read::LayerFiles;
 use super::*;
 use crate::escape::escape;
 use crate::image::config::ImageConfig;
-use crate::image::layer::compression::digest_text;
+use crate::image::digest::digest_of;
 use crate::image::layer::fixture::Archive;
 use crate::image::read_files::{Piece, ReadFiles};
 use crate::image::transport::section::Section;
@@ -18,7 +17,7 @@ use crate::image::tree::{EntryId, Tree};
 /// An image of layers in memory.
 fn image(layers: &[Vec<u8>]) -> LayeredImage {
     let blob = |bytes: &Vec<u8>| {
-        let diff_id = digest_text(Sha256::new_with_prefix(bytes));
+        let diff_id = digest_of(bytes);
         LayerBlob::new(diff_id, None, String::new(), Section::new(Arc::new(bytes.clone()), bytes.len() as u64))
     };
     LayeredImage {

@@ -21,12 +21,11 @@ pub mod section;
 
 use std::io;
 
-use sha2::{Digest as _, Sha256};
-
 use self::platform::Platform;
 use self::section::Section;
 use super::config::ImageConfig;
-use super::layer::compression::{Expected, digest_text};
+use super::digest::digest_of;
+use super::layer::compression::Expected;
 use super::layer::tar::TarError;
 use super::location::FileSource;
 
@@ -246,10 +245,6 @@ impl Parts {
         let layers = layers.into_iter().zip(diff_ids).map(layer).collect::<Result<_, _>>()?;
         Ok(LayeredImage { id: digest_of(&config_bytes), config_bytes, config, tags, layers })
     }
-}
-
-fn digest_of(bytes: &[u8]) -> String {
-    digest_text(Sha256::new_with_prefix(bytes))
 }
 
 /// The digits of a `sha256:` digest, which can be part of a path.

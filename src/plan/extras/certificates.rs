@@ -8,11 +8,13 @@
 use std::collections::BTreeSet;
 
 use crate::escape::escape;
+use crate::image::read_files::Contents;
 use crate::image::tree::{EntryId, Kind};
+use crate::observe::observation::Spelling;
+use crate::plan::Reason;
 use crate::plan::config::ConfigView;
 use crate::plan::draft::Draft;
-use crate::plan::resolve::{Resolution, Spelling, View};
-use crate::plan::{Contents, Reason};
+use crate::plan::resolve::{Resolution, View};
 
 /// Folders and bundles, by distribution: Debian and Alpine, Red Hat, SUSE, Arch; and where OpenSSL was told to look.
 const PLACES: [&str; 13] = [

@@ -15,10 +15,12 @@ pub use permissions::PathPermissions;
 
 use self::globs::{Patterns, is_pattern};
 use super::draft::Draft;
-use super::resolve::{Spelling, View};
-use super::{ConfigView, Contents, Kept, PlanError, Reason, path_order};
+use super::resolve::View;
+use super::{ConfigView, Kept, PlanError, Reason, path_order};
 use crate::escape::escape;
+use crate::image::read_files::Contents;
 use crate::image::tree::{EntryId, Kind, Tree};
+use crate::observe::observation::Spelling;
 
 /// The declared extras of a build.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 use super::messages::{Language, Said, What};
 use super::shown;
 use crate::image::tree::{EntryId, Kind, Tree};
+use crate::observe::observation::Spelling;
 use crate::plan::Plan;
-use crate::plan::resolve::{Spelling, View};
+use crate::plan::resolve::View;
 
 const SHELLS: [&str; 7] = ["sh", "bash", "dash", "ash", "ksh", "zsh", "busybox"];
 /// Where the loader finds libraries outside of its default folders.

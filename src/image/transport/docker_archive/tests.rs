@@ -1,10 +1,11 @@
 use serde_json::json;
 
 use super::*;
+use crate::image::digest::digest_of;
 use crate::image::layer::fixture::Archive;
+use crate::image::transport::TransportError;
 use crate::image::transport::files;
 use crate::image::transport::section::Section;
-use crate::image::transport::{TransportError, digest_of};
 
 fn read(files: &dyn Files, archive: &str, wanted: Option<&str>) -> Result<LayeredImage, TransportError> {
     super::read(files, archive, wanted, &Platform::of_host())

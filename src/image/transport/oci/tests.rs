@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::image::transport::digest_of;
+use crate::image::digest::digest_of;
 use crate::image::transport::section::Section;
 
 /// A layout in memory.

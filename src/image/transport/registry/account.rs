@@ -3,8 +3,22 @@
 use std::path::PathBuf;
 
 use super::place::Place;
-use crate::engine::docker::Credentials;
 use crate::escape::escape;
+
+/// The user's name and secret for a registry.
+#[derive(Clone)]
+pub struct Credentials {
+    /// Account.
+    pub account: String,
+    /// Password or token.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Credentials").field("account", &self.account).finish_non_exhaustive()
+    }
+}
 
 /// How registries may be spoken to.
 #[derive(Debug, Clone, Default)]

@@ -23,7 +23,7 @@ mod pull;
 pub mod session;
 pub mod words;
 
-pub use self::account::Access;
+pub use self::account::{Access, Credentials};
 pub use self::blob::Tell;
 pub use self::pull::open;
 use crate::image::layer::compression::LayerError;

@@ -14,13 +14,14 @@ use super::blob::{Downloads, RemoteBlob, Tell};
 use super::place::Place;
 use super::session::{Action, Session};
 use super::{Access, RegistryError};
+use crate::image::digest::digest_of;
 use crate::image::layer::compression::LayerError;
 use crate::image::reference::Reference;
 use crate::image::store::Store;
 use crate::image::transport::oci::{self, Blobs, is_index, is_manifest};
 use crate::image::transport::platform::Platform;
 use crate::image::transport::section::Section;
-use crate::image::transport::{LayeredImage, MAX_DOCUMENT, TransportError, check_digest, check_digest_form, digest_of};
+use crate::image::transport::{LayeredImage, MAX_DOCUMENT, TransportError, check_digest, check_digest_form};
 
 /// Layers that are fetched at a time.
 const AT_A_TIME: usize = 4;

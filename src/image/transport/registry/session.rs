@@ -16,11 +16,11 @@ use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, header};
 
 use super::RegistryError;
+use super::account::Credentials;
 use super::account::{Access, Account};
 use super::challenge::{self, Challenge};
 use super::place::{Place, is_loopback, may_be_plain};
 use super::words::{MAX_READ, parse_token, reason, shown, told, words};
-use crate::engine::docker::Credentials;
 use crate::escape::escape;
 
 /// For a connection.
