@@ -51,6 +51,15 @@ fn imports_point_down() {
 }
 
 #[test]
+fn only_the_command_line_knows_its_parser() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let knows = |path: &PathBuf| fs::read_to_string(path).unwrap().contains(concat!("cl", "ap::"));
+    let found: Vec<PathBuf> = files(&source).into_iter().filter(knows).collect();
+    let strange: Vec<_> = found.iter().filter(|path| !path.starts_with(source.join("cli"))).collect();
+    assert!(strange.is_empty() && !found.is_empty(), "{strange:?}");
+}
+
+#[test]
 fn an_upward_import_is_found() {
     for (room, line, is_upward) in [
         ("image", "use crate::engine::docker::Engine;", true),

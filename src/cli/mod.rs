@@ -21,6 +21,7 @@ mod sources;
 pub mod style;
 pub mod summary;
 pub mod told;
+mod values;
 mod verification_flags;
 pub mod verify;
 pub mod words;

@@ -10,20 +10,16 @@
 use slim_sensor::wire::Senses;
 
 /// See the module.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Sensor {
     /// Both senses; the filter alone, which is said, where the kernel refuses fanotify.
-    #[value(help = None)]
     #[default]
     Auto,
     /// Both senses, or a failure.
-    #[value(help = None)]
     Full,
     /// The filter alone.
-    #[value(help = None)]
     Notify,
     /// fanotify alone, or a failure.
-    #[value(help = None)]
     Fanotify,
 }
 

@@ -18,24 +18,19 @@ use super::observed::{is_listing, without_mark};
 use super::resolve::View;
 use crate::escape::escape;
 use crate::image::tree::{EntryId, Kind, Tree};
-use crate::observe::observation::Spelling;
-use crate::observe::observation::{Access, Observation};
+use crate::observe::observation::{Access, Observation, Spelling};
 
 /// The policy for what was merely looked at (`--keep-looked-at`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum KeepLookedAt {
     /// Nothing of it: only what was opened, executed, entered, read as a link, written or changed.
-    #[value(help = None)]
     None,
     /// What was looked up by name, and the names in listed directories while they weigh little.
-    #[value(help = None)]
     #[default]
     Checked,
     /// What was looked up by name, and all names in listed directories.
-    #[value(help = None)]
     Listed,
     /// As `listed`, and what sweeps (`find /`, `du`) looked at counts too.
-    #[value(help = None)]
     All,
 }
 

@@ -21,17 +21,14 @@ pub use shown::{Shown, ShownError};
 pub use verifier::{Setting, Trial, Verifier};
 
 /// How much must be the same.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// All answers, how the program ends, where it listens.
-    #[value(help = None)]
     #[default]
     Strict,
     /// It runs, and answers are of the same class.
-    #[value(help = None)]
     Run,
     /// Nothing: it is not run.
-    #[value(help = None)]
     Off,
 }
