@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
     fuzzing::proc_tables(data);
     let (passwd, group) = data.split_at(data.len() / 2);
     for user in ["", "root", "1000", "web:adm", "5:group"] {
-        for engine in [Engine::Docker("28.2.2".to_owned()), Engine::Podman] {
+        for engine in [Engine::Docker("28.2.2".to_owned()), Engine::Podman("5.4.2".to_owned())] {
             let _ = identity::resolve(&engine, user, passwd, group);
         }
     }

@@ -4,7 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use slim::escape::{escape, unescape};
 use slim::image::tree::{Entry, Kind, Tree, TreeBuilder};
-use slim::plan::resolve::{Spelling, View};
+use slim::observe::observation::Spelling;
+use slim::plan::resolve::View;
 
 /// A tree of links, from the fuzzer's own bytes: each run up to a zero is a link's target.
 fn tree(data: &[u8]) -> Tree {
