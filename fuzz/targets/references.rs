@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use slim::image::output::Output;
 use slim::image::location::ImageSource;
+use slim::image::output::Output;
 use slim::image::reference::{ImageName, Reference};
 use slim::image::transport::platform::Platform;
 
