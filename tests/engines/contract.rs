@@ -24,6 +24,7 @@ pub(super) struct Ground {
 type Row = (&'static str, fn(&Ground));
 
 const ROWS: &[Row] = &[
+    ("the doctor says yes", rows::doctor),
     ("a build is verified", rows::verified),
     ("the result gives the page", rows::serves),
     ("the name is like the source's", rows::name),

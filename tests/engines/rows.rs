@@ -20,6 +20,17 @@ fn report_of(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
+/// By its own name, and after a trial of which nothing is left.
+pub(super) fn doctor(ground: &Ground) {
+    let before = ground.images();
+    let run = Slim::with(ground.client(), &["doctor"]).run().ok();
+    let kind = if ground.daemon.is_podman() { "Podman" } else { "Docker" };
+    assert!(run.stdout().starts_with(&format!("yes   {kind} ")), "{}", run.stdout());
+    let is_degraded = run.stdout().lines().nth(1).is_some_and(|note| note.contains("fanotify is refused"));
+    assert_eq!(is_degraded, ground.daemon.is_rootless(), "{}", run.stdout());
+    assert_eq!(ground.images(), before);
+}
+
 pub(super) fn verified(ground: &Ground) {
     let run = check(&ground.web, Slim::build(&ground.web, &["--http-probe"]).run());
     let report = run.report();
