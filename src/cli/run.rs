@@ -112,7 +112,7 @@ fn begin(cli: Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
             return exit_code;
         }
         Verb::Cache(arguments) => cache(&arguments),
-        Verb::Doctor => runtime.block_on(examine(general.host.as_deref(), &own_executable()?)),
+        Verb::Doctor => runtime.block_on(examine(general.host.as_deref(), &own_executable()?, interrupted())),
     };
     // A thread that still waits for a dead packer must not hold us.
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -9,11 +9,12 @@
 
 use std::collections::BTreeMap;
 
-use super::digest::digest_of;
 use oci_spec::image::{Digest, History, RootFs};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use super::digest::digest_of;
 
 /// What the last step in the history of an image that slim made begins with.
 pub const CREATED_BY: &str = "slim build";

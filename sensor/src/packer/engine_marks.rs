@@ -8,8 +8,8 @@
 //!   link `/etc/mtab`), is at a place where the engine makes something, and is not older than the container, was added;
 //! * a directory on the way to such a place that is not older than the container was stamped.
 //!
-//! Some files are made anew by Docker's storage drivers, whatever the image has there, and by no other store. No container shows
-//! the image's own, so they count as added everywhere, and their directories as stamped: one plan makes one image.
+//! Docker replaces some files, whatever the image has there, and Podman mounts over them. No container shows the image's own, so they
+//! count as added everywhere, and their directories as stamped: one plan makes one image.
 //!
 //! The rest is the image's. An image cannot hold anything newer than its containers but by lying about times, and such a
 //! lie costs it nothing but an empty file that the engine makes again.
@@ -35,11 +35,11 @@ const ALWAYS: [&[u8]; 11] = [
 const MADE_MODES: [u32; 2] = [0o755, 0o1755];
 
 /// What some stores replace, unless it is a directory.
-const REPLACED: [&[u8]; 6] =
+pub const REPLACED: [&[u8]; 6] =
     [b"/.dockerenv", b"/dev/console", b"/etc/hostname", b"/etc/hosts", b"/etc/mtab", b"/etc/resolv.conf"];
 
 /// The directories of what is replaced.
-const STAMPED: [&[u8]; 2] = [b"/dev", b"/etc"];
+pub const STAMPED: [&[u8]; 2] = [b"/dev", b"/etc"];
 
 /// Seconds since 1970, and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,8 +258,8 @@ mod tests {
         }
     }
 
-    /// Regression: of an image that a container was committed to, Docker's containerd store shows these, and its storage driver
-    /// doesn't, so that one plan made two images.
+    /// Regression: Podman leaves these as the image has them, below its mounts, and Docker replaces them, so that one plan made two
+    /// images.
     #[test]
     fn what_some_stores_replace_is_never_the_images() {
         for line in [

@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use crate::wire::{FrameReader, MAX_FRAME, PackerReply, PackerRequest, VERSION, WireError, data_header, put_message};
 use below::Root;
 use engine_marks::Time;
+pub use engine_marks::{REPLACED, STAMPED};
 use mounts::Unmounted;
 
 /// What the packer has to know of its container.

@@ -2,6 +2,7 @@
 //! observed, and both are removed. What a document says of a kernel, a security module or an engine is no proof.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::time::Duration;
 
 use slim_sensor::wire::Fanotify;
@@ -10,6 +11,7 @@ use crate::engine::docker::Engine;
 use crate::engine::inject::Program;
 use crate::engine::options::RunOptions;
 use crate::engine::runtime::Runtime;
+use crate::exit::Exit;
 use crate::image::config::RunConfig;
 use crate::image::digest::digest_of;
 use crate::image::source::SourceImage;
@@ -23,26 +25,44 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// An empty archive: two blocks of zeros.
 const EMPTY: [u8; 1024] = [0; 1024];
 
-/// Tries a daemon; what is done otherwise than intended.
+/// Ends with a signal that ends the program.
+pub(super) type Interruption = Pin<Box<dyn Future<Output = Exit> + Send>>;
+
+/// What is done otherwise than intended; else why a build cannot work with the daemon, and what to do.
+pub(super) type Tried = Result<Vec<String>, String>;
+
+/// Tries a daemon, and leaves nothing in it.
 ///
 /// # Errors
-/// Why a build cannot work with it, and what to do.
-pub(super) async fn try_daemon(engine: &Engine, executable: &Path) -> Result<Vec<String>, String> {
-    let program = Program::prepare(executable, engine.run(), &engine.architecture).map_err(|error| error.to_string())?;
-    let archive = image_of_nothing(&engine.architecture).map_err(|error| error.to_string())?;
-    let parts = futures_util::stream::iter([Ok(archive.bytes.into())]);
-    let loaded = engine.load(parts).await.map_err(|error| error.to_string())?;
-    let id = loaded.unwrap_or(archive.id);
-    let tried = tokio::time::timeout(PATIENCE, observe(engine, &program, &id)).await;
+/// The interruption.
+pub(super) async fn try_daemon(engine: &Engine, executable: &Path, interruption: &mut Interruption) -> Result<Tried, Exit> {
+    let mut image = None;
+    let tried = tokio::select! {
+        tried = tokio::time::timeout(PATIENCE, run(engine, executable, &mut image)) => Ok(tried),
+        exit = interruption => Err(exit),
+    };
     let cleaned = engine.clean_up().await;
-    engine.discard(&id, Duration::from_secs(1)).await;
-    let notes = tried.map_err(|_| format!("a container did not end in {} s", PATIENCE.as_secs()))??;
-    cleaned.map_err(|error| error.to_string())?;
-    Ok(notes)
+    if let Some(image) = image {
+        engine.discard(&image, Duration::from_secs(1)).await;
+    }
+    let tried = tried?.unwrap_or_else(|_| Err(format!("a container did not end in {} s", PATIENCE.as_secs())));
+    Ok(tried.and_then(|notes| cleaned.map(|()| notes).map_err(|error| error.to_string())))
+}
+
+/// Loads the image, whose id is told at once, and runs it.
+async fn run(engine: &Engine, executable: &Path, image: &mut Option<String>) -> Tried {
+    let program = Program::prepare(executable, engine.run(), &engine.architecture).map_err(|error| error.to_string())?;
+    let Archive { bytes, id } = image_of_nothing(&engine.architecture).map_err(|error| error.to_string())?;
+    let id = image.insert(id);
+    let loaded = engine.load(futures_util::stream::iter([Ok(bytes.into())])).await.map_err(|error| error.to_string())?;
+    if let Some(loaded) = loaded {
+        *id = loaded;
+    }
+    observe(engine, &program, id).await
 }
 
 /// Runs `slim --version` in a container of the image, observed.
-async fn observe(engine: &Engine, program: &Program, id: &str) -> Result<Vec<String>, String> {
+async fn observe(engine: &Engine, program: &Program, id: &str) -> Tried {
     let inspected = engine.image(id).await.map_err(|error| error.to_string())?;
     let mut image = SourceImage::new(id, inspected).map_err(|error| error.to_string())?;
     let command = vec![program.path(), "--version".to_owned()];

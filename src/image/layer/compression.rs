@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use crate::image::digest::digest;
 use sha2::{Digest as _, Sha256};
+
+use crate::image::digest::digest;
 
 /// Bytes that are decompressed at once.
 const CHUNK: usize = 512 << 10;

@@ -5,14 +5,9 @@
 //! (see `slim_sensor::packer`). From layers all would be to be seen. A plan must make the same image from both, and
 //! each engine makes these files again, so they are left out here too.
 
+use slim_sensor::packer::{REPLACED, STAMPED};
+
 use super::merge::{ROOT, Stack};
-
-/// What Docker makes anew, whatever the image has there that is not a directory.
-const REPLACED: [&[u8]; 6] =
-    [b"/.dockerenv", b"/dev/console", b"/etc/hostname", b"/etc/hosts", b"/etc/mtab", b"/etc/resolv.conf"];
-
-/// Directories in which that is.
-const STAMPED: [&[u8]; 2] = [b"/dev", b"/etc"];
 
 /// Takes off what is not to be seen.
 pub(super) fn take_off(stack: &mut Stack, created: i64, made_by_engine: &[Vec<u8>]) {

@@ -87,8 +87,10 @@ pub(super) async fn start(
         Err(error) => return Err(start_failure(&container, &error.to_string()).await),
     };
     let inspected = inspected?;
-    let mut facts = facts(&inspected, &program.inside, sees_our_files, volumes);
-    facts.stop_timeout = spec.image.stop_timeout(engine.kind, &inspected);
+    let facts = Facts {
+        stop_timeout: spec.image.stop_timeout(engine.kind, &inspected),
+        ..facts(&inspected, &program.inside, sees_our_files, volumes)
+    };
     let monitor_end = Ending::Docker(exec);
     Ok((Started { container, stub, monitor, monitor_end, attached }, facts))
 }
