@@ -3,8 +3,11 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::check;
@@ -29,6 +32,16 @@ pub(super) fn doctor(ground: &Ground) {
     let is_degraded = run.stdout().lines().nth(1).is_some_and(|note| note.contains("fanotify is refused"));
     assert_eq!(is_degraded, ground.daemon.is_rootless(), "{}", run.stdout());
     assert_eq!(ground.images(), before);
+    // Regression: a trial that was interrupted left its container and its image.
+    for milliseconds in [100, 300, 500] {
+        let mut slim = ground.client().slim();
+        let mut slim = slim.arg("doctor").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        kill(Pid::from_raw(slim.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+        slim.wait().unwrap();
+        assert_eq!(ground.images(), before, "{milliseconds} ms");
+        ground.daemon.assert_nothing_is_left();
+    }
 }
 
 pub(super) fn verified(ground: &Ground) {

@@ -36,33 +36,32 @@ pub(super) type Tried = Result<Vec<String>, String>;
 /// # Errors
 /// The interruption.
 pub(super) async fn try_daemon(engine: &Engine, executable: &Path, interruption: &mut Interruption) -> Result<Tried, Exit> {
-    let mut image = None;
+    // Not interrupted: a daemon goes on with a load that is cut off, and nobody would know what to remove.
+    let image = match tokio::time::timeout(PATIENCE, load(engine)).await {
+        Ok(Ok(image)) => image,
+        Ok(Err(reason)) => return Ok(Err(reason)),
+        Err(_) => return Ok(Err(format!("it did not load an image in {} s", PATIENCE.as_secs()))),
+    };
     let tried = tokio::select! {
-        tried = tokio::time::timeout(PATIENCE, run(engine, executable, &mut image)) => Ok(tried),
+        tried = tokio::time::timeout(PATIENCE, observe(engine, executable, &image)) => Ok(tried),
         exit = interruption => Err(exit),
     };
     let cleaned = engine.clean_up().await;
-    if let Some(image) = image {
-        engine.discard(&image, Duration::from_secs(1)).await;
-    }
+    engine.discard(&image, Duration::from_secs(1)).await;
     let tried = tried?.unwrap_or_else(|_| Err(format!("a container did not end in {} s", PATIENCE.as_secs())));
     Ok(tried.and_then(|notes| cleaned.map(|()| notes).map_err(|error| error.to_string())))
 }
 
-/// Loads the image, whose id is told at once, and runs it.
-async fn run(engine: &Engine, executable: &Path, image: &mut Option<String>) -> Tried {
-    let program = Program::prepare(executable, engine.run(), &engine.architecture).map_err(|error| error.to_string())?;
+/// Loads an image of nothing; its id.
+async fn load(engine: &Engine) -> Result<String, String> {
     let Archive { bytes, id } = image_of_nothing(&engine.architecture).map_err(|error| error.to_string())?;
-    let id = image.insert(id);
-    let loaded = engine.load(futures_util::stream::iter([Ok(bytes.into())])).await.map_err(|error| error.to_string())?;
-    if let Some(loaded) = loaded {
-        *id = loaded;
-    }
-    observe(engine, &program, id).await
+    let loaded = engine.load(futures_util::stream::iter([Ok(bytes.into())])).await;
+    Ok(loaded.map_err(|error| error.to_string())?.unwrap_or(id))
 }
 
 /// Runs `slim --version` in a container of the image, observed.
-async fn observe(engine: &Engine, program: &Program, id: &str) -> Tried {
+async fn observe(engine: &Engine, executable: &Path, id: &str) -> Tried {
+    let program = &Program::prepare(executable, engine.run(), &engine.architecture).map_err(|error| error.to_string())?;
     let inspected = engine.image(id).await.map_err(|error| error.to_string())?;
     let mut image = SourceImage::new(id, inspected).map_err(|error| error.to_string())?;
     let command = vec![program.path(), "--version".to_owned()];
